@@ -1,1 +1,24 @@
-//! Placeholder while the workspace is laid out.
+#![doc = include_str!("../README.md")]
+
+pub mod annotation;
+pub mod arguments;
+pub mod component;
+pub mod digest;
+pub mod error;
+mod json;
+pub mod listing;
+pub mod manifest;
+pub mod media_type;
+pub mod name;
+pub mod range;
+pub mod release;
+
+pub use component::ComponentVersion;
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error::{Envelope, ErrorCode};
+pub use manifest::{Descriptor, Outline};
+pub use name::{
+    Channel, ComponentName, ConfigurationName, LayerReference, NameError, Prefix, Reference,
+    ReleaseNumber, RepositoryName, Tag, Version,
+};
+pub use release::{Release, ReleaseLayer};

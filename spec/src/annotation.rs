@@ -1,0 +1,30 @@
+//! The annotation keys that manifests and descriptors carry, standard ones first.
+//! Used by the documents of this crate and by whoever writes other manifests.
+
+/// When the content was made, as an RFC 3339 time in UTC (OCI image-spec, annotations).
+pub const CREATED: &str = "org.opencontainers.image.created";
+/// The version of the packaged content; on a release its number, `v<N>`.
+pub const VERSION: &str = "org.opencontainers.image.version";
+/// The revision of the source that the content was built from.
+pub const REVISION: &str = "org.opencontainers.image.revision";
+/// The name for people: the component or the configuration.
+pub const TITLE: &str = "org.opencontainers.image.title";
+/// Who made the content, free text.
+pub const AUTHORS: &str = "org.opencontainers.image.authors";
+
+/// On a layer of a release: the component that the layer comes from.
+pub const COMPONENT: &str = "dev.deploytools.component";
+/// On a layer of a release: the version of that component.
+pub const COMPONENT_VERSION: &str = "dev.deploytools.version";
+/// On a layer of a release: when that version was made, as an RFC 3339 time in UTC.
+pub const COMPONENT_CREATED: &str = "dev.deploytools.created";
+/// On a layer: the digest of the uncompressed tar archive.
+pub const DIFF_ID: &str = "dev.deploytools.diff-id";
+/// On a layer: the size of the uncompressed tar archive in bytes, decimal.
+pub const UNPACKED_SIZE: &str = "dev.deploytools.unpacked-size";
+/// On a release: the digest of the manifest of the release that it was made from.
+pub const PARENT: &str = "dev.deploytools.parent";
+/// On a release: why it was made, free text.
+pub const REASON: &str = "dev.deploytools.reason";
+/// On a release: the channel that it was made for.
+pub const CHANNEL: &str = "dev.deploytools.channel";

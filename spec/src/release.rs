@@ -1,0 +1,613 @@
+//! A release of a configuration ⇄ its manifest and image configuration (README, "A release").
+//! Written by `deployctl` and importers, read by agents and every verb that shows releases.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    annotation,
+    component::{
+        ComponentError, image_manifest, oci_descriptor, parse_annotation, parse_diff_id,
+        parse_time, parse_unpacked_size,
+    },
+    digest::Digest,
+    json,
+    manifest::{Descriptor, ManifestError, Outline},
+    media_type,
+    name::{Channel, ComponentName, ConfigurationName, LayerReference, ReleaseNumber, Version},
+};
+
+/// One immutable state of a configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// The configuration.
+    pub configuration: ConfigurationName,
+    /// Its number; images of other clients have none.
+    pub number: Option<ReleaseNumber>,
+    /// When it was made; images of other clients need not say.
+    pub created: Option<Timestamp>,
+    /// Digest of the manifest of the release that it was made from.
+    pub parent: Option<Digest>,
+    /// The channel that it was made for.
+    pub channel: Option<Channel>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// Why it was made.
+    pub reason: Option<String>,
+    /// The layers, lowest first.
+    pub layers: Vec<ReleaseLayer>,
+    /// What the image configuration says beside its layers.
+    pub image: Image,
+}
+
+/// A component version as part of a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseLayer {
+    /// The component.
+    pub component: ComponentName,
+    /// Its version.
+    pub version: Version,
+    /// When that version was made.
+    pub created: Option<Timestamp>,
+    /// Digest of the archive as stored.
+    pub digest: Digest,
+    /// Size of the archive as stored, in bytes.
+    pub size: u64,
+    /// Media type of the archive, which tells its compression.
+    pub media_type: String,
+    /// Digest of the uncompressed tar archive; known in every release that we make.
+    pub diff_id: Option<Digest>,
+    /// Size of the uncompressed tar archive in bytes.
+    pub unpacked_size: Option<u64>,
+}
+
+impl ReleaseLayer {
+    /// Returns which component version this is.
+    pub fn reference(&self) -> LayerReference {
+        LayerReference {
+            component: self.component.clone(),
+            version: self.version.clone(),
+        }
+    }
+}
+
+/// An image configuration without what a release says itself (`created`, `rootfs`,
+/// `history`), kept to the letter: a configuration imported from an image keeps its
+/// entry point, user, labels and whatever else there is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image(Map<String, Value>);
+
+/// The properties of an image configuration that every release writes anew.
+const WRITTEN_ANEW: [&str; 3] = ["created", "rootfs", "history"];
+
+impl Image {
+    /// Returns the configuration of an image for this platform that says nothing else;
+    /// `architecture` and `os` are Go's names, such as `amd64` and `linux`.
+    pub fn new(architecture: &str, os: &str) -> Self {
+        let mut map = Map::new();
+        map.insert("architecture".into(), architecture.into());
+        map.insert("os".into(), os.into());
+        Self(map)
+    }
+
+    fn parse(config: &[u8]) -> Result<(Self, Vec<Digest>), ReleaseError> {
+        let mut map: Map<String, Value> =
+            serde_json::from_slice(config).map_err(ReleaseError::Config)?;
+        let diff_ids = map
+            .get("rootfs")
+            .and_then(|rootfs| rootfs.get("diff_ids"))
+            .map(|diff_ids| serde_json::from_value(diff_ids.clone()))
+            .transpose()
+            .map_err(ReleaseError::Config)?
+            .unwrap_or_default();
+        for key in WRITTEN_ANEW {
+            map.remove(key);
+        }
+        Ok((Self(map), diff_ids))
+    }
+
+    /// Returns the properties of the image configuration, for whoever needs more than this
+    /// type offers (`config.Entrypoint`, `config.User`, …).
+    pub fn properties(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// Returns the environment, `config.Env`, in its order; entries without `=` and values
+    /// that are no texts are passed over.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let entries = self.0.get("config").and_then(|config| config.get("Env"));
+        let entries = entries.and_then(Value::as_array).into_iter().flatten();
+        entries
+            .filter_map(|entry| entry.as_str()?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    }
+
+    /// Replaces the environment.
+    pub fn set_environment(&mut self, environment: &[(String, String)]) {
+        let entries = environment
+            .iter()
+            .map(|(name, value)| Value::from(format!("{name}={value}")))
+            .collect();
+        let config = self.0.entry("config").or_insert_with(|| json!({}));
+        if !config.is_object() {
+            *config = json!({});
+        }
+        config["Env"] = Value::Array(entries);
+    }
+}
+
+/// Why documents are no release, or a release cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// Not a manifest at all.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// An index, and so an image of several platforms.
+    #[error("it is an index of {0} manifests, not one release")]
+    Index(usize),
+    /// No configuration, and so no image.
+    #[error("its manifest has no configuration blob, so it is no release")]
+    NoConfig,
+    /// No layers, and so nothing to deploy.
+    #[error("it has no layers")]
+    NoLayers,
+    /// The configuration's bytes are not those that the manifest names.
+    #[error("its configuration has digest `{found}`, its manifest says `{expected}`")]
+    ConfigDigest {
+        /// What the manifest says.
+        expected: Digest,
+        /// What was given.
+        found: Digest,
+    },
+    /// The configuration is not JSON, or a property has the wrong type.
+    #[error("its image configuration is not valid: {0}")]
+    Config(#[source] serde_json::Error),
+    /// The configuration and the manifest count layers differently.
+    #[error("its image configuration lists {diff_ids} layers, its manifest {layers}")]
+    LayerCount {
+        /// In the configuration.
+        diff_ids: usize,
+        /// In the manifest.
+        layers: usize,
+    },
+    /// The manifest's annotation and the configuration disagree on a layer.
+    #[error("layer {0}: its annotation and the image configuration name different diff ids")]
+    DiffIdMismatch(usize),
+    /// A layer whose uncompressed digest is not known cannot be part of an image.
+    #[error("layer `{0}`: the digest of the uncompressed archive is not known")]
+    MissingDiffId(LayerReference),
+    /// An annotation that cannot be read.
+    #[error(transparent)]
+    Annotation(#[from] ComponentError),
+    /// One component twice.
+    #[error("component `{0}` occurs twice")]
+    DuplicateComponent(ComponentName),
+}
+
+/// The documents of a release, to be stored as a blob and a manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// The image configuration, of media type `application/vnd.oci.image.config.v1+json`.
+    pub config: Vec<u8>,
+    /// The image manifest; its digest is the id of the release.
+    pub manifest: Vec<u8>,
+}
+
+impl Release {
+    /// Returns the documents of the release. Equal releases give equal bytes.
+    ///
+    /// # Errors
+    /// [`ReleaseError::NoLayers`], [`ReleaseError::DuplicateComponent`] and
+    /// [`ReleaseError::MissingDiffId`].
+    pub fn to_documents(&self) -> Result<Documents, ReleaseError> {
+        if self.layers.is_empty() {
+            return Err(ReleaseError::NoLayers);
+        }
+        self.check_unique()?;
+        let config = self.image_config()?;
+        let config_descriptor = oci_descriptor(
+            media_type::IMAGE_CONFIG,
+            &Digest::sha256(&config),
+            config.len() as u64,
+            BTreeMap::new(),
+        );
+        let layers = self.layers.iter().map(layer_descriptor).collect();
+        let manifest = json::canonical(&image_manifest(
+            media_type::RELEASE,
+            config_descriptor,
+            layers,
+            self.annotations(),
+        ));
+        Ok(Documents { config, manifest })
+    }
+
+    fn check_unique(&self) -> Result<(), ReleaseError> {
+        let mut seen = std::collections::BTreeSet::new();
+        match self
+            .layers
+            .iter()
+            .find(|layer| !seen.insert(&layer.component))
+        {
+            Some(layer) => Err(ReleaseError::DuplicateComponent(layer.component.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn image_config(&self) -> Result<Vec<u8>, ReleaseError> {
+        let diff_ids = self
+            .layers
+            .iter()
+            .map(|layer| {
+                let missing = || ReleaseError::MissingDiffId(layer.reference());
+                layer
+                    .diff_id
+                    .as_ref()
+                    .map(Digest::to_string)
+                    .ok_or_else(missing)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let history: Vec<Value> = self
+            .layers
+            .iter()
+            .map(|layer| {
+                let mut entry = Map::new();
+                entry.insert("created_by".into(), layer.reference().to_string().into());
+                if let Some(created) = layer.created {
+                    entry.insert("created".into(), created.to_string().into());
+                }
+                Value::Object(entry)
+            })
+            .collect();
+        let mut map = self.image.0.clone();
+        if let Some(created) = self.created {
+            map.insert("created".into(), created.to_string().into());
+        }
+        map.insert(
+            "rootfs".into(),
+            json!({"type": "layers", "diff_ids": diff_ids}),
+        );
+        map.insert("history".into(), history.into());
+        Ok(json::canonical(&map))
+    }
+
+    fn annotations(&self) -> BTreeMap<&'static str, String> {
+        let optional = [
+            (
+                annotation::VERSION,
+                self.number.map(|number| number.to_string()),
+            ),
+            (
+                annotation::CREATED,
+                self.created.map(|created| created.to_string()),
+            ),
+            (annotation::AUTHORS, self.author.clone()),
+            (
+                annotation::PARENT,
+                self.parent.as_ref().map(Digest::to_string),
+            ),
+            (
+                annotation::CHANNEL,
+                self.channel.as_ref().map(Channel::to_string),
+            ),
+            (annotation::REASON, self.reason.clone()),
+        ];
+        let mut annotations = BTreeMap::from([(annotation::TITLE, self.configuration.to_string())]);
+        for (key, value) in optional {
+            if let Some(value) = value {
+                annotations.insert(key, value);
+            }
+        }
+        annotations
+    }
+
+    /// Returns the outline of a release's manifest and the descriptor of its configuration,
+    /// which has to be fetched for [`Release::parse`].
+    ///
+    /// # Errors
+    /// [`ReleaseError::Manifest`], [`ReleaseError::Index`] and [`ReleaseError::NoConfig`].
+    pub fn config_of(manifest: &[u8]) -> Result<Descriptor, ReleaseError> {
+        Ok(split(manifest)?.1)
+    }
+
+    /// Returns the release that these documents describe, found under this name.
+    ///
+    /// Accepts any image, whoever made it: a layer that names no component is called
+    /// `layer-<i>`, counted from 1, and its version is the beginning of its digest. An
+    /// annotation of a release that is not valid is taken for absent, since anyone may write
+    /// what he likes there; those of layers decide what is unpacked and must be valid.
+    ///
+    /// # Errors
+    /// [`ReleaseError`], which says what does not fit.
+    pub fn parse(
+        configuration: ConfigurationName,
+        manifest: &[u8],
+        config: &[u8],
+    ) -> Result<Self, ReleaseError> {
+        let (outline, config_descriptor) = split(manifest)?;
+        let found = Digest::of(config_descriptor.digest.algorithm(), config);
+        if found != config_descriptor.digest {
+            return Err(ReleaseError::ConfigDigest {
+                expected: config_descriptor.digest,
+                found,
+            });
+        }
+        if outline.layers.is_empty() {
+            return Err(ReleaseError::NoLayers);
+        }
+        let (image, diff_ids) = Image::parse(config)?;
+        if !diff_ids.is_empty() && diff_ids.len() != outline.layers.len() {
+            return Err(ReleaseError::LayerCount {
+                diff_ids: diff_ids.len(),
+                layers: outline.layers.len(),
+            });
+        }
+        let layers = outline
+            .layers
+            .iter()
+            .enumerate()
+            .map(|(index, layer)| parse_layer(index, layer, diff_ids.get(index)))
+            .collect::<Result<_, _>>()?;
+        let text = |key: &str| outline.annotations.get(key);
+        let release = Self {
+            configuration,
+            number: text(annotation::VERSION).and_then(|text| text.parse().ok()),
+            created: text(annotation::CREATED).and_then(|text| parse_time(text).ok()),
+            parent: text(annotation::PARENT).and_then(|text| text.parse().ok()),
+            channel: text(annotation::CHANNEL).and_then(|text| text.parse().ok()),
+            author: text(annotation::AUTHORS).cloned(),
+            reason: text(annotation::REASON).cloned(),
+            layers,
+            image,
+        };
+        release.check_unique()?;
+        Ok(release)
+    }
+}
+
+fn split(manifest: &[u8]) -> Result<(Outline, Descriptor), ReleaseError> {
+    let outline = Outline::parse(None, manifest)?;
+    if outline.is_index() {
+        return Err(ReleaseError::Index(outline.manifests.len()));
+    }
+    let config = outline.config.clone().ok_or(ReleaseError::NoConfig)?;
+    Ok((outline, config))
+}
+
+fn layer_descriptor(layer: &ReleaseLayer) -> oci_spec::image::Descriptor {
+    let optional = [
+        (
+            annotation::COMPONENT_CREATED,
+            layer.created.map(|created| created.to_string()),
+        ),
+        (
+            annotation::DIFF_ID,
+            layer.diff_id.as_ref().map(Digest::to_string),
+        ),
+        (
+            annotation::UNPACKED_SIZE,
+            layer.unpacked_size.map(|size| size.to_string()),
+        ),
+    ];
+    let mut annotations = BTreeMap::from([
+        (annotation::COMPONENT, layer.component.to_string()),
+        (annotation::COMPONENT_VERSION, layer.version.to_string()),
+    ]);
+    for (key, value) in optional {
+        if let Some(value) = value {
+            annotations.insert(key, value);
+        }
+    }
+    oci_descriptor(&layer.media_type, &layer.digest, layer.size, annotations)
+}
+
+fn parse_layer(
+    index: usize,
+    layer: &Descriptor,
+    in_config: Option<&Digest>,
+) -> Result<ReleaseLayer, ReleaseError> {
+    let position = index + 1;
+    let annotated = parse_diff_id(layer)?;
+    if annotated.is_some() && in_config.is_some() && annotated.as_ref() != in_config {
+        return Err(ReleaseError::DiffIdMismatch(position));
+    }
+    let component = parse_annotation(layer, annotation::COMPONENT, "no component name")?;
+    let version = parse_annotation(layer, annotation::COMPONENT_VERSION, "no version")?;
+    Ok(ReleaseLayer {
+        component: component.unwrap_or_else(|| {
+            let name = format!("layer-{position}");
+            name.parse().expect("it fits the grammar")
+        }),
+        version: version.unwrap_or_else(|| {
+            let short = layer.digest.short();
+            short.parse().expect("hexadecimal digits fit the grammar")
+        }),
+        created: parse_annotation(layer, annotation::COMPONENT_CREATED, "no RFC 3339 time")?,
+        diff_id: annotated.or_else(|| in_config.cloned()),
+        unpacked_size: parse_unpacked_size(layer)?,
+        digest: layer.digest.clone(),
+        size: layer.size,
+        media_type: layer.media_type.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn layer(component: &str, content: &[u8]) -> ReleaseLayer {
+        ReleaseLayer {
+            component: component.parse().unwrap(),
+            version: "v01".parse().unwrap(),
+            created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            digest: Digest::sha256(content),
+            size: content.len() as u64,
+            media_type: media_type::LAYER_TAR_ZSTD.into(),
+            diff_id: Some(Digest::sha256(b"tar")),
+            unpacked_size: Some(1024),
+        }
+    }
+
+    fn example() -> Release {
+        let mut image = Image::new("amd64", "linux");
+        image.set_environment(&[("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        Release {
+            configuration: "project1".parse().unwrap(),
+            number: Some(ReleaseNumber::FIRST),
+            created: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+            parent: Some(Digest::sha256(b"parent")),
+            channel: Some(Channel::latest()),
+            author: Some("ada".into()),
+            reason: Some("addconf".into()),
+            layers: vec![layer("code", b"code"), layer("config", b"config")],
+            image,
+        }
+    }
+
+    fn round_trip(release: &Release) -> Release {
+        let documents = release.to_documents().unwrap();
+        Release::parse(
+            release.configuration.clone(),
+            &documents.manifest,
+            &documents.config,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn release_survives_a_round_trip_and_is_an_oci_image() {
+        let release = example();
+        assert_eq!(round_trip(&release), release);
+        let documents = release.to_documents().unwrap();
+        assert_eq!(documents, release.to_documents().unwrap());
+        let config: oci_spec::image::ImageConfiguration =
+            serde_json::from_slice(&documents.config).unwrap();
+        assert_eq!(config.rootfs().diff_ids().len(), 2);
+        let manifest: oci_spec::image::ImageManifest =
+            serde_json::from_slice(&documents.manifest).unwrap();
+        assert_eq!(manifest.layers().len(), 2);
+        assert_eq!(
+            release.image.environment(),
+            [
+                ("A".to_owned(), "1=2".to_owned()),
+                ("B".to_owned(), String::new())
+            ]
+        );
+    }
+
+    #[test]
+    fn id_covers_names_versions_order_and_environment() {
+        let id = |release: &Release| Digest::sha256(&release.to_documents().unwrap().manifest);
+        let mut ids = vec![id(&example())];
+        let mut renamed = example();
+        renamed.layers[0].component = "other".parse().unwrap();
+        ids.push(id(&renamed));
+        let mut relabelled = example();
+        relabelled.layers[0].version = "v02".parse().unwrap();
+        ids.push(id(&relabelled));
+        let mut reordered = example();
+        reordered.layers.reverse();
+        ids.push(id(&reordered));
+        let mut environment = example();
+        environment.image.set_environment(&[]);
+        ids.push(id(&environment));
+        let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn image_of_another_client_is_a_release_and_keeps_its_configuration() {
+        let config = br#"{"architecture":"arm64","os":"linux","config":{"Cmd":["/run"],"User":"7"},"rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]},"history":[{"comment":"x"}]}"#;
+        let manifest = json::canonical(&image_manifest(
+            media_type::RELEASE,
+            oci_descriptor(
+                media_type::IMAGE_CONFIG,
+                &Digest::sha256(config),
+                config.len() as u64,
+                BTreeMap::new(),
+            ),
+            vec![oci_descriptor(
+                media_type::LAYER_TAR_GZIP,
+                &Digest::sha256(b"l"),
+                1,
+                BTreeMap::new(),
+            )],
+            BTreeMap::new(),
+        ));
+        let release = Release::parse("p".parse().unwrap(), &manifest, config).unwrap();
+        assert_eq!(
+            release.layers[0].reference().to_string(),
+            format!("layer-1:{}", Digest::sha256(b"l").short())
+        );
+        assert_eq!(release.layers[0].diff_id, Some(Digest::sha256(b"")));
+        assert_eq!(release.number, None);
+        assert_eq!(round_trip(&release), release);
+        assert_eq!(release.image.properties()["config"]["User"], "7");
+    }
+
+    #[test]
+    fn documents_that_do_not_fit_are_refused() {
+        let release = example();
+        let documents = release.to_documents().unwrap();
+        let parse = |manifest: &[u8], config: &[u8]| {
+            Release::parse("p".parse().unwrap(), manifest, config).unwrap_err()
+        };
+        assert!(matches!(
+            parse(&documents.manifest, b"{}"),
+            ReleaseError::ConfigDigest { .. }
+        ));
+        assert!(matches!(
+            parse(br#"{"manifests":[]}"#, b"{}"),
+            ReleaseError::Index(0)
+        ));
+        assert!(matches!(
+            parse(br#"{"layers":[]}"#, b"{}"),
+            ReleaseError::NoConfig
+        ));
+
+        let mut twice = example();
+        twice.layers[1].component = "code".parse().unwrap();
+        assert!(matches!(
+            twice.to_documents(),
+            Err(ReleaseError::DuplicateComponent(_))
+        ));
+        let mut unknown = example();
+        unknown.layers[0].diff_id = None;
+        assert!(matches!(
+            unknown.to_documents(),
+            Err(ReleaseError::MissingDiffId(_))
+        ));
+        let mut empty = example();
+        empty.layers.clear();
+        assert!(matches!(empty.to_documents(), Err(ReleaseError::NoLayers)));
+    }
+
+    proptest! {
+        #[test]
+        fn parse_is_the_inverse_of_to_documents(
+            number in proptest::option::of(1u64..),
+            author: Option<String>,
+            reason: Option<String>,
+            sizes in proptest::collection::vec(any::<u64>(), 1..5),
+        ) {
+            let mut release = example();
+            release.number = number.and_then(ReleaseNumber::new);
+            release.author = author;
+            release.reason = reason;
+            release.layers = sizes
+                .iter()
+                .enumerate()
+                .map(|(index, size)| ReleaseLayer { size: *size, ..layer(&format!("c{index}"), b"x") })
+                .collect();
+            prop_assert_eq!(round_trip(&release), release);
+        }
+
+        #[test]
+        fn parsing_anything_never_panics(manifest: Vec<u8>, config: Vec<u8>) {
+            let _ = Release::parse("p".parse().unwrap(), &manifest, &config);
+        }
+    }
+}
