@@ -1,0 +1,19 @@
+# skopeo, umoci, buildah and podman: packages of the machine's own release. Sourced by install.
+
+wanted=()
+for name in skopeo umoci buildah podman; do
+    have "$name" || wanted+=("$name")
+done
+
+if [ ${#wanted[@]} -gt 0 ]; then
+    say "installing ${wanted[*]} with apt-get"
+    debian_install() {
+        as_root apt-get update &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "${wanted[@]}"
+    }
+    if ! have apt-get; then
+        give_up "${wanted[*]}" "there is no apt-get here; install it with your package manager"
+    elif ! quietly debian_install; then
+        give_up "${wanted[*]}" "try: sudo apt-get install ${wanted[*]}"
+    fi
+fi

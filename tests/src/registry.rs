@@ -1,0 +1,148 @@
+//! Our registry on a directory. Called by the scenarios and by the demo.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::programs::Program;
+use crate::server::Server;
+
+/// A running registry of ours, on a port of its own. Dropping it kills it and removes a directory that was
+/// made for it.
+#[derive(Debug)]
+pub struct Registry {
+    // Before the directories: a field is dropped before those after it, and the registry has to be gone first.
+    server: Server,
+    address: SocketAddr,
+    directory: PathBuf,
+    flags: Vec<String>,
+    scratch: TempDir,
+}
+
+impl Registry {
+    /// Starts one on an empty directory.
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds its log.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts one on an empty directory, with more flags than the usual ones.
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds its log.
+    pub fn start_with(flags: &[&str]) -> Self {
+        let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+        let directory = scratch.path().join("registry");
+        std::fs::create_dir(&directory).expect("a new directory can hold another");
+        Self::start_at(directory, flags, scratch)
+    }
+
+    /// Starts one on a directory that exists, and that stays when it is gone.
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds its log.
+    pub fn start_on(directory: impl Into<PathBuf>, flags: &[&str]) -> Self {
+        Self::start_at(
+            directory.into(),
+            flags,
+            tempfile::tempdir().expect("a temporary directory can be made"),
+        )
+    }
+
+    fn start_at(directory: PathBuf, flags: &[&str], scratch: TempDir) -> Self {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let (server, address) =
+            run(&directory, 0, &flags, scratch.path()).unwrap_or_else(|error| panic!("{error:#}"));
+        Self {
+            server,
+            address,
+            directory,
+            flags,
+            scratch,
+        }
+    }
+
+    /// `127.0.0.1:PORT`
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The directory that it keeps everything in.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// All it has logged since its last start.
+    pub fn log(&self) -> String {
+        self.server.log()
+    }
+
+    /// Its process's id.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Kills it with signal 9, as a crash would, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn terminate(&self) {
+        self.server.signal(Signal::TERM);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it has not ended in time.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        self.server.wait()
+    }
+
+    /// Starts it again on the same directory and the same port, after it was killed or stopped.
+    ///
+    /// # Panics
+    /// When it does not come up; the message holds its log.
+    pub fn restart(&mut self) {
+        self.server.kill();
+        let (server, address) = run(
+            &self.directory,
+            self.address.port(),
+            &self.flags,
+            self.scratch.path(),
+        )
+        .unwrap_or_else(|error| panic!("{error:#}"));
+        (self.server, self.address) = (server, address);
+    }
+}
+
+/// The command that starts a registry of ours on `directory`, open to everyone on loopback.
+pub fn command(directory: &Path, port: u16) -> Command {
+    let mut command = Command::new(Program::Registry.path());
+    command
+        .args([
+            "-addr",
+            &format!("127.0.0.1:{port}"),
+            "-anonymous",
+            "write",
+            "-dir",
+        ])
+        .arg(directory);
+    command
+}
+
+fn run(directory: &Path, port: u16, flags: &[String], logs: &Path) -> Result<(Server, SocketAddr)> {
+    let mut command = command(directory, port);
+    command.args(flags);
+    let mut server = Server::start(command, logs.join("registry.log"))?;
+    let address = server.address().context("start a registry")?;
+    Ok((server, address))
+}
