@@ -1,7 +1,7 @@
-# skopeo, umoci, buildah and podman: packages of the machine's own release. Sourced by install.
+# skopeo, umoci, buildah, podman and strace: packages of the machine's own release. Sourced by install.
 
 wanted=()
-for name in skopeo umoci buildah podman; do
+for name in skopeo umoci buildah podman strace; do
     have "$name" || wanted+=("$name")
 done
 
