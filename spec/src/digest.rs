@@ -263,12 +263,17 @@ impl Hasher {
     }
 
     /// Returns the state between two pieces, for [`Hasher::resume`]: about 100 bytes for
-    /// SHA-256, 200 for SHA-512. It holds up to one block of the content itself.
+    /// SHA-256, 200 for SHA-512. It holds up to one block of the content itself, and ends in
+    /// a checksum: a state that was damaged where it was kept would otherwise go on silently,
+    /// or overflow the hasher's own counters.
     pub fn state(&self) -> Vec<u8> {
-        match &self.0 {
+        let mut state = match &self.0 {
             State::Sha256(hasher) => hasher.serialize().to_vec(),
             State::Sha512(hasher) => hasher.serialize().to_vec(),
-        }
+        };
+        let checksum = checksum(&state);
+        state.extend(checksum);
+        state
     }
 
     /// Returns a hasher that goes on where [`Hasher::state`] was taken.
@@ -277,6 +282,12 @@ impl Hasher {
     /// [`DigestError::State`] where the bytes are no state of this algorithm.
     pub fn resume(algorithm: Algorithm, state: &[u8]) -> Result<Self, DigestError> {
         let damaged = || DigestError::State(algorithm);
+        let (state, found) = state
+            .split_last_chunk::<CHECKSUM_BYTES>()
+            .ok_or_else(damaged)?;
+        if checksum(state) != *found {
+            return Err(damaged());
+        }
         Ok(Self(match algorithm {
             Algorithm::Sha256 => {
                 let state = SerializedState::<Sha256>::try_from(state).map_err(|_| damaged())?;
@@ -288,6 +299,13 @@ impl Hasher {
             }
         }))
     }
+}
+
+const CHECKSUM_BYTES: usize = 8;
+
+fn checksum(state: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash = Sha256::digest(state);
+    std::array::from_fn(|index| hash[index])
 }
 
 impl fmt::Debug for Hasher {
@@ -337,6 +355,24 @@ mod tests {
             "md5:d41d8cd98f00b204e9800998ecf8427e".parse::<Digest>(),
             Err(DigestError::UnsupportedAlgorithm("md5".into()))
         );
+    }
+
+    #[test]
+    fn damaged_hash_states_are_refused() {
+        for algorithm in Algorithm::ALL {
+            let mut hasher = Hasher::new(algorithm);
+            hasher.update(&[7; 200]);
+            let state = hasher.state();
+            for index in 0..state.len() {
+                let mut damaged = state.clone();
+                damaged[index] ^= 0xff;
+                assert!(Hasher::resume(algorithm, &damaged).is_err(), "byte {index}");
+            }
+            assert!(Hasher::resume(algorithm, &state[1..]).is_err());
+            assert!(Hasher::resume(algorithm, &[]).is_err());
+        }
+        let state = Hasher::new(Algorithm::Sha512).state();
+        assert!(Hasher::resume(Algorithm::Sha256, &state).is_err());
     }
 
     proptest! {
