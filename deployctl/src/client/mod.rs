@@ -1,0 +1,40 @@
+//! One OCI registry over HTTP. For everything that talks to a registry: the verbs, the agent,
+//! importers.
+//!
+//! * [`Registry`] is the connection: an [`Address`], [`Options`], a shared HTTP client.
+//! * [`Repository`] has the operations; each is in the file of its noun:
+//!   manifests (conditional, long poll), blobs (verified, resuming), uploads (mount, chunks),
+//!   tags, referrers.
+//! * Every request passes one place that authenticates, retries and watches for progress;
+//!   no call has a limit on its total time, each has one on silence ([`RetryPolicy`]).
+//! * [`ClientError`] has a variant for every case that a caller may want to tell apart.
+//!
+//! Authentication and the fallback for referrers are `oci-client`'s.
+
+mod address;
+mod auth;
+mod blobs;
+mod credentials;
+mod download;
+mod error;
+mod fingerprint;
+mod listings;
+mod manifests;
+mod progress;
+mod referrers;
+mod registry;
+mod retry;
+mod sessions;
+mod transport;
+mod uploads;
+
+pub use address::{Address, AddressError};
+pub use blobs::BlobReader;
+pub use credentials::{Credentials, CredentialsError, Secret};
+pub use error::ClientError;
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use manifests::{Condition, Manifest, ManifestHead, Put, Watched};
+pub use progress::Progress;
+pub use registry::{Options, Registry, Repository};
+pub use retry::RetryPolicy;
+pub use uploads::{Content, Uploaded};

@@ -1,0 +1,107 @@
+//! A registry and its repositories: what the client's operations are called on.
+
+use std::{fmt, sync::Arc};
+
+use deploy_spec::RepositoryName;
+use url::Url;
+
+use super::{Address, ClientError, Credentials, Fingerprint, RetryPolicy, transport::Transport};
+
+/// How a registry is talked to; the default is anonymous.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Who the client is.
+    pub credentials: Credentials,
+    /// The key that the registry's certificate must have.
+    pub fingerprint: Option<Fingerprint>,
+    /// How patient the client is.
+    pub retry: RetryPolicy,
+}
+
+/// A registry. Cheap to clone; all clones share connections and tokens.
+#[derive(Clone)]
+pub struct Registry {
+    pub(super) transport: Arc<Transport>,
+}
+
+impl Registry {
+    /// Returns the registry at an address. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] where address and fingerprint contradict each other,
+    /// [`ClientError::Setup`] where no HTTP client can be made.
+    pub fn new(address: Address, options: Options) -> Result<Self, ClientError> {
+        Ok(Self {
+            transport: Arc::new(Transport::new(address, options)?),
+        })
+    }
+
+    /// Returns the address.
+    pub fn address(&self) -> &Address {
+        &self.transport.address
+    }
+
+    /// Makes sure that somebody is there and is a registry. The first operation does it too;
+    /// once it has succeeded it costs nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Unreachable`] and [`ClientError::NotARegistry`].
+    pub async fn ping(&self) -> Result<(), ClientError> {
+        self.transport.contact().await
+    }
+
+    /// Returns one of its repositories, whether that exists or not.
+    pub fn repository(&self, name: RepositoryName) -> Repository {
+        Repository {
+            transport: self.transport.clone(),
+            name,
+        }
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Registry({})", self.address())
+    }
+}
+
+/// A repository of a registry: manifests, blobs, tags. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository {
+    pub(super) transport: Arc<Transport>,
+    pub(super) name: RepositoryName,
+}
+
+impl Repository {
+    /// Returns its name.
+    pub fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Returns the registry that it is in.
+    pub fn registry(&self) -> Registry {
+        Registry {
+            transport: self.transport.clone(),
+        }
+    }
+
+    /// True where both are in one registry, so that blobs can be mounted.
+    pub fn shares_registry_with(&self, other: &Self) -> bool {
+        self.transport.base == other.transport.base
+    }
+
+    /// Returns the URL of an API path within the repository.
+    pub(super) fn url(&self, path: &str) -> Url {
+        self.transport.url(&format!("v2/{}/{path}", self.name))
+    }
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Repository({}/{})",
+            self.transport.address, self.name
+        )
+    }
+}
