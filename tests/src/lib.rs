@@ -12,6 +12,7 @@
 //! | [`desk`] | an operator's and a host's place of work: a home, files, both command lines |
 //! | [`archive`] | archives made entry by entry, hostile ones too |
 //! | [`http`] | single HTTP requests, byte for byte as wanted |
+//! | [`oci`] | what a registry holds, asked for with plain requests |
 //! | [`tree`] | what a directory holds, for comparisons |
 //! | [`walkthrough`] | the commands and answers shown in the README |
 //! | [`wait`] | waiting for a condition, with a deadline |
@@ -23,6 +24,7 @@ pub mod command;
 pub mod desk;
 pub mod distribution;
 pub mod http;
+pub mod oci;
 pub mod peers;
 pub mod programs;
 pub mod registry;

@@ -1,0 +1,519 @@
+//! Bad input of every kind: one clear line on stderr, exit code 1 or 2 or the right status and code over HTTP, and
+//! nothing is changed.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scenario fails where something does not hold"
+)]
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+
+use deploy_tests::archive::Archive;
+use deploy_tests::command::{Answer, Run};
+use deploy_tests::desk::Desk;
+use deploy_tests::registry::Registry;
+use deploy_tests::tree::Tree;
+use deploy_tests::{http, oci};
+
+/// Asserts the form of a refusal: nothing on stdout, and on stderr the program's name and one clear line, below which
+/// only a hint may stand.
+#[track_caller]
+fn assert_one_clear_line(program: &str, answer: &Answer) {
+    assert!(matches!(answer.code, 1 | 2), "{answer}");
+    assert_eq!(answer.stdout, "", "{answer}");
+    let lines: Vec<&str> = answer.stderr.lines().collect();
+    assert!(matches!(lines.len(), 1 | 2), "{answer}");
+    assert!(lines[0].starts_with(&format!("{program}: ")), "{answer}");
+    assert!(
+        lines.get(1).is_none_or(|line| line.starts_with("hint: ")),
+        "{answer}"
+    );
+    assert!(!answer.stderr.contains("panicked"), "{answer}");
+}
+
+/// A registry with one component in two versions and one configuration of it.
+fn stocked() -> (Registry, Desk) {
+    let registry = Registry::start();
+    let desk = Desk::at(registry.address());
+    desk.push_file("code", "v1", "program", "one");
+    desk.push_file("code", "v2", "program", "two");
+    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
+        .ok();
+    (registry, desk)
+}
+
+/// Runs `deployctl` with bad input, and asserts that it is refused, that the line says `word`, and that the registry's
+/// directory is as it was.
+#[track_caller]
+fn refused(registry: &Registry, desk: &Desk, arguments: &[&str], word: &str) {
+    let before = Tree::of(registry.directory()).without_times();
+    let answer = desk.deployctl(arguments.iter().copied()).answer().unwrap();
+    assert_one_clear_line("deployctl", &answer);
+    assert!(answer.stderr.contains(word), "no `{word}` in\n{answer}");
+    let difference = before.difference(&Tree::of(registry.directory()).without_times());
+    assert_eq!(difference, "", "{answer}");
+}
+
+#[test]
+fn names_and_versions_outside_the_grammar_are_refused() {
+    let (registry, desk) = stocked();
+    desk.write("ok.tar.gz", Archive::new().file("a", "a").gzip());
+    let long = "a".repeat(300);
+    for name in ["Code", "a b", "", "-a", "a//b", "../a", "a\nb", "ä", &long] {
+        refused(
+            &registry,
+            &desk,
+            &[
+                "addver",
+                "-name",
+                name,
+                "-version",
+                "v9",
+                "-file",
+                "ok.tar.gz",
+            ],
+            "name",
+        );
+        refused(
+            &registry,
+            &desk,
+            &["addconf", "-name", name, "-layer", "code:v1"],
+            "name",
+        );
+        refused(&registry, &desk, &["showcomp", "-name", name], "name");
+    }
+    for version in ["a b", "", ".a", "a/b", "ä", "a\u{7}", &long] {
+        refused(
+            &registry,
+            &desk,
+            &[
+                "addver",
+                "-name",
+                "code",
+                "-version",
+                version,
+                "-file",
+                "ok.tar.gz",
+            ],
+            "version",
+        );
+        refused(
+            &registry,
+            &desk,
+            &[
+                "changeconf",
+                "-name",
+                "project",
+                "-component",
+                "code",
+                "-version",
+                version,
+            ],
+            "version",
+        );
+    }
+}
+
+#[test]
+fn files_that_are_no_archive_are_refused() {
+    let (registry, desk) = stocked();
+    let whole = Archive::new().file("a", "a".repeat(100_000)).gzip();
+    desk.write("text", "this is no archive\n".repeat(100));
+    desk.write("empty", "");
+    desk.write("short.tar.gz", &whole[..whole.len() - 20]);
+    let tar = Archive::new().file("a", "a".repeat(100_000)).tar();
+    desk.write("short.tar", &tar[..50_000]);
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    desk.write("damaged.tar.gz", damaged);
+    desk.write(
+        "text.gz",
+        deploy_tests::archive::gzip(b"text, and no archive, in a proper gzip\n"),
+    );
+    for file in [
+        "text",
+        "empty",
+        "short.tar.gz",
+        "short.tar",
+        "damaged.tar.gz",
+        "text.gz",
+        "missing.tar.gz",
+        ".",
+    ] {
+        refused(
+            &registry,
+            &desk,
+            &["addver", "-name", "code", "-version", "v9", "-file", file],
+            file,
+        );
+    }
+}
+
+#[test]
+fn unknown_things_and_bad_layers_are_refused() {
+    let (registry, desk) = stocked();
+    let unused = "0".repeat(64);
+    let cases: &[(&[&str], &str)] = &[
+        (&["showcomp", "-name", "nothing"], "nothing"),
+        (&["showconf", "-name", "nothing"], "nothing"),
+        (&["delcomp", "-name", "nothing"], "nothing"),
+        (&["delconf", "-name", "nothing", "-force"], "nothing"),
+        (
+            &["delver", "-name", "code", "-version", "nothing"],
+            "nothing",
+        ),
+        (&["delver", "-name", "nothing", "-version", "v1"], "nothing"),
+        (
+            &[
+                "changeconf",
+                "-name",
+                "project",
+                "-component",
+                "code",
+                "-version",
+                "nothing",
+            ],
+            "nothing",
+        ),
+        (
+            &[
+                "changeconf",
+                "-name",
+                "project",
+                "-component",
+                "nothing",
+                "-version",
+                "v1",
+            ],
+            "nothing",
+        ),
+        (
+            &[
+                "changeconf",
+                "-name",
+                "nothing",
+                "-component",
+                "code",
+                "-version",
+                "v1",
+            ],
+            "nothing",
+        ),
+        (
+            &["bumpconf", "-name", "nothing", "-component", "code"],
+            "nothing",
+        ),
+        (
+            &["bumpconf", "-name", "project", "-component", "nothing"],
+            "nothing",
+        ),
+        (
+            &["addconf", "-name", "other", "-layer", "nothing:v1"],
+            "nothing",
+        ),
+        (
+            &["addconf", "-name", "other", "-layer", "code:nothing"],
+            "nothing",
+        ),
+        (&["addconf", "-name", "other", "-layer", "code"], "code"),
+        (&["addconf", "-name", "other", "-layer", ":v1"], ":v1"),
+        (&["addconf", "-name", "other", "-layer", "code:"], "code:"),
+        (&["addconf", "-name", "other", "-layer", ""], "layer"),
+        (&["addconf", "-name", "other"], "layer"),
+        (
+            &[
+                "addconf", "-name", "other", "-layer", "code:v1", "-layer", "code:v2",
+            ],
+            "code",
+        ),
+        (
+            &[
+                "addver", "-name", "code", "-version", "v9", "-hash", &unused,
+            ],
+            &unused,
+        ),
+        (
+            &["addver", "-name", "code", "-version", "v9", "-hash", "xyz"],
+            "xyz",
+        ),
+        (&["addver", "-name", "code", "-version", "v9"], "-file"),
+        (&["nothing"], "nothing"),
+        (&["showconf", "-name", "project", "-nothing"], "nothing"),
+    ];
+    for (arguments, word) in cases {
+        refused(&registry, &desk, arguments, word);
+    }
+}
+
+#[test]
+fn bad_requests_get_the_right_status_and_code() {
+    let (registry, desk) = stocked();
+    let layer = Archive::new().file("a", "a").gzip();
+    let repository = "components/code";
+    oci::push_blob(desk.address(), repository, &layer).unwrap();
+    let before = oci::picture(desk.address()).unwrap();
+    let ask = |method: &str, target: &str, body: &[u8]| {
+        let headers = [("Content-Type", oci::MANIFEST)];
+        let reply = http::request(desk.address(), method, target, &headers, body).unwrap();
+        (reply.status, reply.error_code().unwrap_or_default())
+    };
+    let location = oci::open_upload(desk.address(), repository).unwrap();
+    let wrong = oci::with_digest(&location, &oci::digest(b"other bytes"));
+    assert_eq!(
+        ask("PUT", &wrong, &layer),
+        (400, "DIGEST_INVALID".to_owned())
+    );
+    assert_eq!(
+        http::get(
+            desk.address(),
+            &format!("/v2/{repository}/blobs/{}", oci::digest(b"other bytes"))
+        )
+        .unwrap()
+        .status,
+        404
+    );
+
+    let missing = oci::artifact(b"never pushed", "").to_string();
+    let code = |text: &str| text.to_owned();
+    let manifests = format!("/v2/{repository}/manifests");
+    assert_eq!(
+        ask("PUT", &format!("{manifests}/v9"), missing.as_bytes()),
+        (400, code("MANIFEST_BLOB_UNKNOWN"))
+    );
+    assert_eq!(
+        ask("PUT", &format!("{manifests}/v9"), b"{ no json"),
+        (400, code("MANIFEST_INVALID"))
+    );
+    assert_eq!(
+        ask("GET", &format!("{manifests}/nothing"), b""),
+        (404, code("MANIFEST_UNKNOWN"))
+    );
+    assert_eq!(
+        ask("GET", "/v2/nothing/tags/list", b""),
+        (404, code("NAME_UNKNOWN"))
+    );
+    assert_eq!(
+        ask("POST", "/v2/Not/A/Name/blobs/uploads/", b""),
+        (400, code("NAME_INVALID"))
+    );
+    assert_eq!(
+        ask(
+            "GET",
+            &format!("/v2/{repository}/blobs/{}", oci::digest(b"nothing")),
+            b""
+        ),
+        (404, code("BLOB_UNKNOWN"))
+    );
+    assert_eq!(oci::picture(desk.address()).unwrap(), before);
+    assert!(!registry.log().contains("panicked"), "{}", registry.log());
+}
+
+#[test]
+fn registry_that_is_down_or_answers_html_is_named() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let html = HtmlServer::start();
+    for address in [closed.to_string(), html.address.clone()] {
+        let desk = Desk::at(&address);
+        desk.write("ok.tar.gz", Archive::new().file("a", "a").gzip());
+        let script = desk.script("deploy.sh", "touch ran");
+        for arguments in [
+            &["components"][..],
+            &["showconf", "-name", "project"],
+            &[
+                "addver",
+                "-name",
+                "code",
+                "-version",
+                "v1",
+                "-file",
+                "ok.tar.gz",
+            ],
+            &["addconf", "-name", "project", "-layer", "code:v1"],
+        ] {
+            let answer = desk.deployctl(arguments.iter().copied()).code(1);
+            assert_one_clear_line("deployctl", &answer);
+            assert!(answer.stderr.contains(&address), "{answer}");
+        }
+        let answer = desk.agent_once("project", "host", &script).code(1);
+        assert!(answer.stderr.contains(&address), "{answer}");
+        assert!(!desk.path("ran").exists() && !desk.path("host/current").exists());
+    }
+}
+
+#[test]
+fn agent_refuses_a_configuration_that_is_not_there() {
+    let (_registry, desk) = stocked();
+    let script = desk.script("deploy.sh", "touch ran");
+    let answer = desk.agent_once("nothing", "host", &script).code(1);
+    assert!(answer.stderr.contains("nothing"), "{answer}");
+    let answer = desk
+        .agent_once("Not a name", "host", &script)
+        .answer()
+        .unwrap();
+    assert_one_clear_line("deploy-agent", &answer);
+    assert!(!desk.path("ran").exists());
+}
+
+#[test]
+fn script_that_is_missing_or_not_executable_is_refused_before_anything_is_done() {
+    let (_registry, desk) = stocked();
+    let plain = desk.write("plain.sh", "#!/bin/sh\ntouch ran\n");
+    for script in [desk.path("missing.sh"), plain, desk.home().to_owned()] {
+        let answer = desk
+            .agent_once("project", "host", &script)
+            .answer()
+            .unwrap();
+        assert_one_clear_line("deploy-agent", &answer);
+        assert!(
+            answer.stderr.contains(&script.display().to_string()),
+            "{answer}"
+        );
+        assert!(
+            !desk.path("host/current").exists() && !desk.path("ran").exists(),
+            "{answer}"
+        );
+    }
+}
+
+#[test]
+fn state_file_that_is_no_json_is_kept_aside_and_recovered_from() {
+    let (_registry, desk) = stocked();
+    let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
+    desk.agent_once("project", "host", &script).ok();
+    desk.deployctl([
+        "changeconf",
+        "-name",
+        "project",
+        "-component",
+        "code",
+        "-version",
+        "v2",
+    ])
+    .ok();
+    desk.write("host/state.json", "{ no json");
+    let answer = desk.agent_once("project", "host", &script).ok();
+    assert!(answer.stderr.contains("state.json"), "{answer}");
+    assert_eq!(
+        std::fs::read_to_string(desk.path("deployed")).unwrap(),
+        "two"
+    );
+    let aside = std::fs::read_dir(desk.path("host"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let aside: Vec<_> = aside.filter(|path| path.is_file()).collect();
+    let kept = |path: &Path| std::fs::read(path).unwrap() == b"{ no json";
+    assert!(
+        aside.iter().any(|path| kept(path)),
+        "the bad state is in none of {aside:?}"
+    );
+    assert!(!kept(&desk.path("host/state.json")));
+}
+
+#[test]
+fn second_registry_on_a_directory_is_refused() {
+    let (registry, desk) = stocked();
+    let mut command = deploy_tests::registry::command(registry.directory(), 0);
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains(&registry.directory().display().to_string()),
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr
+            .lines()
+            .filter(|line| !line.starts_with("hint: "))
+            .count(),
+        1,
+        "{stderr}"
+    );
+    desk.deployctl(["showconf", "-name", "project"]).ok();
+}
+
+#[test]
+fn second_agent_in_a_directory_is_refused() {
+    let (_registry, desk) = stocked();
+    let script = desk.script(
+        "deploy.sh",
+        "touch started; until [ -e go ]; do sleep 0.05; done",
+    );
+    let mut first = desk.agent("project", "host", &script, &["-once"]);
+    deploy_tests::wait::until_true("the first agent runs its script", || {
+        desk.path("started").exists()
+    });
+    let answer = desk.agent_once("project", "host", &script).code(1);
+    assert_one_clear_line("deploy-agent", &answer);
+    assert!(answer.stderr.contains("host"), "{answer}");
+    desk.write("go", "");
+    assert!(first.wait().success(), "{}", first.log());
+}
+
+#[test]
+fn registry_open_to_the_network_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = deploy_tests::programs::Program::Registry.path();
+    let start = |flags: &[&str]| {
+        let run = Run::new(&program)
+            .args(["-dir"])
+            .arg(directory.path())
+            .args(flags.iter().copied());
+        run.limit(std::time::Duration::from_secs(20))
+            .answer()
+            .unwrap()
+    };
+    for flags in [
+        &["-addr", "127.0.0.1:0"][..],
+        &["-addr", "0.0.0.0:0", "-anonymous", "write"],
+        &["-addr", "[::]:0", "-anonymous", "write"],
+    ] {
+        let answer = start(flags);
+        assert_one_clear_line("deploy-registry", &answer);
+        assert!(
+            answer.stderr.contains("anonymous") || answer.stderr.contains("loopback"),
+            "{answer}"
+        );
+    }
+    let missing = directory.path().join("missing");
+    let answer = Run::new(&program)
+        .args(["-addr", "127.0.0.1:0", "-anonymous", "write", "-dir"])
+        .arg(&missing);
+    let answer = answer
+        .limit(std::time::Duration::from_secs(20))
+        .answer()
+        .unwrap();
+    assert_one_clear_line("deploy-registry", &answer);
+    assert!(!missing.exists());
+}
+
+/// Answers every request with a web page, as a proxy or a wrong port does.
+struct HtmlServer {
+    address: String,
+}
+
+impl HtmlServer {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let mut request = [0; 64 * 1024];
+                let _read = stream.read(&mut request);
+                let page = "<!doctype html><title>Welcome</title><h1>It works</h1>";
+                let length = page.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n"
+                );
+                write!(stream, "{head}Connection: close\r\n\r\n{page}").ok();
+            }
+        });
+        Self { address }
+    }
+}

@@ -1,0 +1,80 @@
+//! The walkthrough of the README, carried out as it stands there: against our registry, and against one that is not
+//! ours.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scenario fails where something does not hold"
+)]
+
+use std::net::TcpListener;
+
+use deploy_tests::distribution::Distribution;
+use deploy_tests::walkthrough::{self, Step};
+use deploy_tests::{peer_or_skip, peers, programs};
+
+/// The address that the README shows; the test has another port in its place.
+const SHOWN: &str = "localhost:2022";
+
+fn steps() -> Vec<Step> {
+    let readme = std::fs::read_to_string(programs::workspace().join("README.md")).unwrap();
+    let steps = walkthrough::steps(&readme, "Walkthrough");
+    assert!(
+        steps.len() > 5,
+        "the README has a walkthrough of {} steps",
+        steps.len()
+    );
+    steps
+}
+
+fn carry_out(steps: Vec<Step>, port: u16) {
+    let steps: Vec<Step> = steps
+        .into_iter()
+        .map(|step| {
+            let moved = |text: &str| text.replace(SHOWN, &format!("localhost:{port}"));
+            Step {
+                command: moved(&step.command),
+                answer: step.answer.iter().map(|line| moved(line)).collect(),
+            }
+        })
+        .collect();
+    let home = tempfile::tempdir().unwrap();
+    let outcomes =
+        walkthrough::carry_out(&steps, home.path(), &peers::path_variable(), port).unwrap();
+    let complaints: Vec<String> = outcomes
+        .iter()
+        .filter_map(walkthrough::Outcome::complaint)
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn readme_walkthrough_answers_as_shown() {
+    // The port is free when the registry takes it, unless another program is very quick.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    carry_out(steps(), port);
+}
+
+#[test]
+fn readme_walkthrough_answers_the_same_on_distribution() {
+    let program = peer_or_skip!(
+        "readme_walkthrough_answers_the_same_on_distribution",
+        Distribution::PROGRAM
+    );
+    let distribution = Distribution::start(&program);
+    let port = distribution
+        .address()
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let ours = |step: &Step| step.command.trim_start().starts_with("deploy-registry");
+    carry_out(
+        steps().into_iter().filter(|step| !ours(step)).collect(),
+        port,
+    );
+}
