@@ -1,0 +1,74 @@
+//! What a finished archive is, proved by reading all of it. For verbs that take an archive
+//! as it is.
+
+use std::io::Read;
+
+use deploy_spec::{Algorithm, Digest, media_type::Compression};
+
+use super::{
+    ArchiveError, Limits,
+    decode::{Content, Wanted},
+    path::SafePath,
+    reader::TarReader,
+};
+
+/// An archive that was read to its end and is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// SHA-256 of its uncompressed bytes.
+    pub diff_id: Digest,
+    /// How many uncompressed bytes there are.
+    pub unpacked_size: u64,
+    /// SHA-256 of its bytes.
+    pub digest: Digest,
+    /// How many bytes there are.
+    pub size: u64,
+    /// How many entries it has, duplicates and whiteouts included.
+    pub entries: u64,
+}
+
+/// Reads an archive to its end and returns what it is. All gzip members and zstd frames
+/// belong to it. Memory is bounded whatever its size.
+///
+/// # Errors
+/// [`ArchiveError::Empty`], [`ArchiveError::NotATar`], [`ArchiveError::Truncated`] (also where
+/// the block of zeros at its end is missing), [`ArchiveError::Damaged`],
+/// [`ArchiveError::Trailing`], [`ArchiveError::Refused`] for entries that no unpacking would
+/// take by their type or name alone.
+pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
+    let limits = Limits {
+        bytes: u64::MAX,
+        ..Limits::default()
+    };
+    let wanted = Wanted {
+        digest: Some(Algorithm::Sha256),
+        diff_id: Algorithm::Sha256,
+    };
+    let mut reader = TarReader::new(Content::open(input, wanted, limits.clone())?, limits);
+    while let Some(entry) = reader.next()? {
+        SafePath::parse(&entry.name, reader.limits()).map_err(|error| error.of(&entry.name))?;
+    }
+    let entries = reader.count();
+    let (content, end) = reader.finish()?;
+    if !end.marked {
+        return Err(ArchiveError::Truncated {
+            position: content.position(),
+        });
+    }
+    if end.trailing > 0 {
+        return Err(ArchiveError::Trailing {
+            count: end.trailing,
+        });
+    }
+    let (_, measured) = content.finish();
+    Ok(Inspected {
+        compression: measured.compression,
+        diff_id: measured.diff_id,
+        unpacked_size: measured.unpacked_size,
+        digest: measured.digest.expect("a digest was wanted"),
+        size: measured.size,
+        entries,
+    })
+}

@@ -1,0 +1,44 @@
+//! How much an archive may ask for. The planner and the readers stop at these numbers.
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// The most that unpacking accepts; the defaults are far above honest archives and far below
+/// what would hurt a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Entries over all layers: bounds the memory of the plan.
+    pub entries: u64,
+    /// Directories above an entry.
+    pub depth: u64,
+    /// Uncompressed bytes over all layers.
+    pub bytes: u64,
+    /// Uncompressed bytes for one compressed byte of a layer, beyond the first
+    /// [`Limits::ratio_floor`] bytes: gzip reaches 1030 only for zeros.
+    pub ratio: u64,
+    /// Uncompressed bytes that a layer may have whatever its ratio.
+    pub ratio_floor: u64,
+    /// Bytes of a name or link target: the kernel's PATH_MAX.
+    pub name_bytes: u64,
+    /// Bytes between two slashes: NAME_MAX of the usual file systems.
+    pub component_bytes: u64,
+    /// Bytes of one PAX or GNU extension header, held in memory.
+    pub extension_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 4_000_000,
+            depth: 256,
+            bytes: 512 * GIB,
+            ratio: 512,
+            ratio_floor: 256 * MIB,
+            name_bytes: 4 * KIB,
+            component_bytes: 255,
+            extension_bytes: MIB,
+        }
+    }
+}
