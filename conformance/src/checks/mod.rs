@@ -1,0 +1,57 @@
+//! Every check of our own suite: a folder a category, in the order of the report,
+//! and a file a subject, whose table says which rules it looks at.
+
+mod pull;
+
+use crate::check::Check;
+
+/// Every check that can run beside others, in the order of the report.
+pub(crate) fn all() -> Vec<&'static Check> {
+    [pull::TABLES].concat().into_iter().flatten().collect()
+}
+
+/// The checks that look at what all other answers have shown.
+pub(crate) fn last() -> Vec<&'static Check> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::check::Category;
+
+    #[test]
+    fn identifiers_are_unique_and_have_a_category() {
+        let mut seen = BTreeSet::new();
+        for check in all().into_iter().chain(last()) {
+            assert!(seen.insert(check.id), "{} stands twice", check.id);
+            let prefix = check.id.split('.').next().unwrap();
+            assert!(
+                Category::ALL
+                    .iter()
+                    .any(|category| category.prefix() == prefix),
+                "{}",
+                check.id
+            );
+            assert!(
+                check.id.bytes().all(|byte| byte.is_ascii_lowercase()
+                    || byte.is_ascii_digit()
+                    || matches!(byte, b'.' | b'-')),
+                "{} does not fit into a repository's name",
+                check.id
+            );
+        }
+    }
+
+    #[test]
+    fn categories_stand_in_the_order_of_the_report() {
+        let order: Vec<Category> = all()
+            .into_iter()
+            .chain(last())
+            .map(Check::category)
+            .collect();
+        assert!(order.is_sorted());
+    }
+}
