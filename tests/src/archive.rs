@@ -8,6 +8,8 @@ use tar::{EntryType, Header};
 /// An archive under construction.
 pub struct Archive {
     builder: tar::Builder<Vec<u8>>,
+    owner: (u64, u64),
+    modified: u64,
 }
 
 impl Default for Archive {
@@ -21,7 +23,23 @@ impl Archive {
     pub fn new() -> Self {
         Self {
             builder: tar::Builder::new(Vec::new()),
+            owner: (0, 0),
+            modified: 1_000_000_000,
         }
+    }
+
+    /// Gives the entries from here on to a numeric user and group.
+    #[must_use]
+    pub fn owner(mut self, user: u64, group: u64) -> Self {
+        self.owner = (user, group);
+        self
+    }
+
+    /// Gives the entries from here on a modification time, in seconds since 1970.
+    #[must_use]
+    pub fn modified(mut self, seconds: u64) -> Self {
+        self.modified = seconds;
+        self
     }
 
     /// Adds a file with mode 0644.
@@ -67,9 +85,9 @@ impl Archive {
         }
         header.set_entry_type(kind);
         header.set_mode(mode);
-        header.set_mtime(1_000_000_000);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_mtime(self.modified);
+        header.set_uid(self.owner.0);
+        header.set_gid(self.owner.1);
         header.set_size(content.len() as u64);
         header.set_cksum();
         self.builder
@@ -98,4 +116,9 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
         .write_all(bytes)
         .and_then(|()| encoder.finish())
         .expect("writing to memory does not fail")
+}
+
+/// Compresses bytes with Zstandard.
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 3).expect("writing to memory does not fail")
 }

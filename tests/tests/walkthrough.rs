@@ -15,15 +15,24 @@ use deploy_tests::{peer_or_skip, peers, programs};
 /// The address that the README shows; the test has another port in its place.
 const SHOWN: &str = "localhost:2022";
 
-fn steps() -> Vec<Step> {
+fn steps(section: &str) -> Vec<Step> {
     let readme = std::fs::read_to_string(programs::workspace().join("README.md")).unwrap();
-    let steps = walkthrough::steps(&readme, "Walkthrough");
+    let steps = walkthrough::steps(&readme, section);
     assert!(
         steps.len() > 5,
         "the README has a walkthrough of {} steps",
         steps.len()
     );
     steps
+}
+
+/// A port that is free when the registry takes it, unless another program is very quick.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn carry_out(steps: Vec<Step>, port: u16) {
@@ -55,7 +64,7 @@ fn readme_walkthrough_answers_as_shown() {
         .local_addr()
         .unwrap()
         .port();
-    carry_out(steps(), port);
+    carry_out(steps("Walkthrough"), port);
 }
 
 #[test]

@@ -1,0 +1,383 @@
+//! `kill -9` at any moment: what a registry acknowledged is there and whole afterwards, and a host's script only ever
+//! sees complete trees.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scenario fails where something does not hold"
+)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use deploy_tests::desk::Desk;
+use deploy_tests::programs::Program;
+use deploy_tests::registry::Registry;
+use deploy_tests::{http, oci, peer_or_skip};
+use rand::RngExt;
+
+/// How often the registry is killed; a soak does it a hundred times.
+fn rounds() -> usize {
+    if long() { 100 } else { 5 }
+}
+
+fn long() -> bool {
+    std::env::var_os("DEPLOY_TESTS_LONG").is_some()
+}
+
+/// What the registry has answered 201 to.
+#[derive(Default)]
+struct Acknowledged {
+    /// Blobs, by repository and digest, with their size.
+    blobs: Vec<(String, String, usize)>,
+    /// Manifests, by repository and digest.
+    manifests: Vec<(String, String)>,
+    /// Tags that are only ever set once.
+    tags: Vec<(String, String, String)>,
+    /// What a moving tag was last known to stand for, and what it was on its way to, by repository.
+    moving: BTreeMap<String, (String, Option<String>)>,
+}
+
+/// Pushes in every style until the registry is gone or `stop` is set, noting what it acknowledged.
+fn push_until_gone(
+    address: &str,
+    pusher: usize,
+    round: usize,
+    stop: &AtomicBool,
+    noted: &Mutex<Acknowledged>,
+) {
+    for number in 0.. {
+        if stop.load(Ordering::Relaxed) || push_one(address, pusher, round, number, noted).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn push_one(
+    address: &str,
+    pusher: usize,
+    round: usize,
+    number: usize,
+    noted: &Mutex<Acknowledged>,
+) -> Result<()> {
+    let repository = format!("load/pusher{pusher}");
+    let mut random = rand::rng();
+    // From a handful of bytes, which may be stored beside their record, to several buffers full.
+    let mut bytes = vec![0; [40, 5_000, 70_000, 700_000][number % 4]];
+    random.fill(&mut bytes[..]);
+    let digest = oci::digest(&bytes);
+    let note = |change: &dyn Fn(&mut Acknowledged)| change(&mut noted.lock().unwrap());
+
+    oci::push_blob(address, &repository, b"{}")?;
+    match number % 3 {
+        0 => {
+            oci::push_blob(address, &repository, &bytes)?;
+        }
+        1 => {
+            let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+            ensure!(
+                http::request(address, "POST", &target, &[], &bytes)?.status == 201,
+                "pushed at once"
+            );
+        }
+        _ => {
+            let mut location = oci::open_upload(address, &repository)?;
+            let (first, second) = bytes.split_at(bytes.len() / 2);
+            for (start, part) in [(0, first), (first.len(), second)] {
+                let range = format!("{start}-{}", start + part.len() - 1);
+                let reply = http::request(
+                    address,
+                    "PATCH",
+                    &location,
+                    &[("Content-Range", &range)],
+                    part,
+                )?;
+                ensure!(reply.status == 202, "a chunk is answered {}", reply.status);
+                location = reply
+                    .header("location")
+                    .context("a chunk has a location")?
+                    .to_owned();
+            }
+            let reply = http::request(
+                address,
+                "PUT",
+                &oci::with_digest(&location, &digest),
+                &[],
+                b"",
+            )?;
+            ensure!(
+                reply.status == 201,
+                "a chunked upload is closed with {}",
+                reply.status
+            );
+        }
+    }
+    note(&|it| {
+        it.blobs
+            .push((repository.clone(), digest.clone(), bytes.len()))
+    });
+
+    let manifest = oci::artifact(&bytes, &format!("{round}-{number}"));
+    let tag = format!("r{round}-n{number}");
+    let pushed = oci::push_manifest(address, &repository, &tag, &manifest)?;
+    note(&|it| {
+        it.manifests.push((repository.clone(), pushed.clone()));
+        it.tags
+            .push((repository.clone(), tag.clone(), pushed.clone()));
+    });
+    note(&|it| it.moving.entry(repository.clone()).or_default().1 = Some(pushed.clone()));
+    oci::push_manifest(address, &repository, "latest", &manifest)?;
+    note(&|it| {
+        it.moving.insert(repository.clone(), (pushed.clone(), None));
+    });
+    Ok(())
+}
+
+impl Acknowledged {
+    /// Asserts that all of it is there, byte for byte, and settles what the moving tags stand for.
+    fn verify(&mut self, address: &str) {
+        for (repository, digest, size) in &self.blobs {
+            let blob = oci::blob(address, repository, digest).unwrap();
+            assert_eq!(
+                blob.map(|bytes| bytes.len()),
+                Some(*size),
+                "blob `{digest}` was acknowledged"
+            );
+        }
+        for (repository, digest) in &self.manifests {
+            let manifest = oci::manifest(address, repository, digest).unwrap();
+            assert!(manifest.is_some(), "manifest `{digest}` was acknowledged");
+        }
+        for (repository, tag, digest) in &self.tags {
+            let manifest = oci::manifest(address, repository, tag).unwrap();
+            assert_eq!(
+                manifest.map(|it| it.digest).as_ref(),
+                Some(digest),
+                "tag `{tag}` was acknowledged"
+            );
+        }
+        for (repository, (last, next)) in &mut self.moving {
+            let now = oci::manifest(address, repository, "latest").unwrap();
+            let now = now.map(|it| it.digest).unwrap_or_default();
+            assert!(
+                now == *last || Some(&now) == next.as_ref(),
+                "`latest` is `{now}`, not `{last}` or {next:?}"
+            );
+            (*last, *next) = (now, None);
+        }
+    }
+
+    /// Adds what one round pushed.
+    fn extend(&mut self, round: Self) {
+        self.blobs.extend(round.blobs);
+        self.manifests.extend(round.manifests);
+        self.tags.extend(round.tags);
+    }
+}
+
+/// Asserts that whatever tag is listed, acknowledged or not, stands for something whole. Only tags that begin with
+/// `start` are looked at.
+fn verify_listed(address: &str, start: &str) {
+    for repository in oci::repositories(address).unwrap() {
+        for tag in oci::tags(address, &repository)
+            .unwrap()
+            .iter()
+            .filter(|tag| tag.starts_with(start))
+        {
+            let manifest = oci::manifest(address, &repository, tag).unwrap();
+            let manifest =
+                manifest.unwrap_or_else(|| panic!("`{repository}:{tag}` is listed and not there"));
+            for blob in manifest.blobs() {
+                let found = oci::blob(address, &repository, &blob).unwrap();
+                assert!(found.is_some(), "`{repository}:{tag}` lacks `{blob}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn killed_registry_keeps_every_push_that_it_acknowledged() {
+    const PUSHERS: usize = 3;
+    let mut registry = Registry::start_with(&["-maxver", "0"]);
+    let mut all = Acknowledged::default();
+    for round in 0..rounds() {
+        let address = registry.address();
+        let fresh = Acknowledged {
+            moving: std::mem::take(&mut all.moving),
+            ..Acknowledged::default()
+        };
+        let (stop, noted) = (AtomicBool::new(false), Mutex::new(fresh));
+        std::thread::scope(|scope| {
+            for pusher in 0..PUSHERS {
+                let (address, stop, noted) = (&address, &stop, &noted);
+                scope.spawn(move || push_until_gone(address, pusher, round, stop, noted));
+            }
+            // The moment is what is random here: nothing is waited for.
+            std::thread::sleep(Duration::from_millis(rand::rng().random_range(20..700)));
+            registry.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        let mut fresh = noted.into_inner().unwrap();
+        registry.restart();
+        fresh.verify(&registry.address());
+        verify_listed(&registry.address(), &format!("r{round}-"));
+        all.moving = std::mem::take(&mut fresh.moving);
+        all.extend(fresh);
+    }
+    all.verify(&registry.address());
+    verify_listed(&registry.address(), "");
+    assert!(
+        all.blobs.len() > rounds(),
+        "the load pushed {} blobs only",
+        all.blobs.len()
+    );
+}
+
+/// Checks both trees that a script is given against the sums that they hold, and writes down what it saw.
+const CHECK: &str = r#"check() { (cd "$1" && sha256sum --quiet -c SUMS && [ "$(cat release)" = "$(cat release-too)" ]); }
+if check "$NEWROOT" && { [ -z "$OLDROOT" ] || check "$OLDROOT"; }; then echo whole >>"$HOME/seen"
+else echo "HALF NEW=$NEWROOT OLD=$OLDROOT" >>"$HOME/seen"; fi"#;
+
+/// Pushes version `number` of two components, which together make a tree that can tell whether it is complete.
+fn push_release(desk: &Desk, number: usize) {
+    let version = format!("v{number}");
+    let (one, two) = (format!("src/{version}/one"), format!("src/{version}/two"));
+    for file in 0..12 {
+        desk.write(
+            &format!("{one}/data/{file}"),
+            format!("{version}-{file} ").repeat(3000),
+        );
+    }
+    desk.write(&format!("{one}/release"), &version);
+    desk.write(&format!("{two}/release-too"), &version);
+    let sums = "find . -type f | sort | xargs sha256sum";
+    let both = format!(
+        "cp -r {one} all-{version} && cp -r {two}/. all-{version} && cd all-{version} && {sums}"
+    );
+    let sums = desk.run("/bin/sh").args(["-c", &both]).ok().stdout;
+    desk.write(&format!("{two}/SUMS"), sums);
+    desk.deployctl(["push", &format!("one:{version}"), &one])
+        .ok();
+    desk.deployctl(["push", &format!("two:{version}"), &two])
+        .ok();
+    desk.deployctl([
+        "addconf",
+        "-name",
+        "project",
+        "-layer",
+        &format!("one:{version}"),
+        "-layer",
+        &format!("two:{version}"),
+    ])
+    .ok();
+}
+
+#[track_caller]
+fn assert_only_whole_trees(desk: &Desk) {
+    let seen = std::fs::read_to_string(desk.path("seen")).unwrap_or_default();
+    assert!(!seen.contains("HALF"), "{seen}");
+}
+
+#[track_caller]
+fn assert_on_release(desk: &Desk, version: &str) {
+    assert_eq!(
+        std::fs::read_to_string(desk.path("host/current/release")).unwrap(),
+        version
+    );
+    assert_eq!(
+        std::fs::read_to_string(desk.path("host/current/release-too")).unwrap(),
+        version
+    );
+    assert_only_whole_trees(desk);
+}
+
+#[test]
+fn agent_killed_at_random_moments_ends_on_the_newest_release() {
+    let registry = Registry::start_with(&["-maxver", "0"]);
+    let desk = Desk::at(registry.address());
+    let script = desk.script("deploy.sh", CHECK);
+    push_release(&desk, 0);
+    for round in 1..=if long() { 100 } else { 12 } {
+        push_release(&desk, round);
+        let mut agent = desk.agent("project", "host", &script, &["-poll", "100ms"]);
+        // The moment is what is random here: nothing is waited for.
+        std::thread::sleep(Duration::from_millis(rand::rng().random_range(1..250)));
+        agent.kill();
+        assert_only_whole_trees(&desk);
+        if round % 4 == 0 {
+            desk.agent_once("project", "host", &script).ok();
+            assert_on_release(&desk, &format!("v{round}"));
+        }
+    }
+}
+
+/// The system calls with which something on disk becomes another state.
+const STEPS: &str = "openat,write,fsync,fdatasync,rename,renameat,renameat2,mkdirat,mkdir,linkat,symlinkat,symlink,\
+                     unlink,unlinkat,rmdir,fchmod,fchmodat,fchown,fchownat,lchown,utimensat,execve";
+
+#[test]
+fn agent_killed_at_every_step_ends_on_the_newest_release() {
+    let strace = peer_or_skip!(
+        "agent_killed_at_every_step_ends_on_the_newest_release",
+        "strace"
+    );
+    let registry = Registry::start_with(&["-maxver", "0"]);
+    let desk = Desk::at(registry.address());
+    let script = desk.script("deploy.sh", CHECK);
+    push_release(&desk, 0);
+    desk.agent_once("project", "host", &script).ok();
+    let mut release = 0;
+    let mut deaths = 0;
+    for call in STEPS.split(',') {
+        // From the first call of a kind to the one that is never made; the distance grows, as the first ones differ most.
+        let mut step = 1;
+        loop {
+            release += 1;
+            push_release(&desk, release);
+            let killed = killed_at(&desk, &strace, &script, call, step);
+            assert_only_whole_trees(&desk);
+            desk.agent_once("project", "host", &script).ok();
+            assert_on_release(&desk, &format!("v{release}"));
+            if !killed {
+                break;
+            }
+            deaths += 1;
+            step += if long() { 1 } else { 1 + step };
+        }
+    }
+    assert!(deaths > 10, "the agent was killed {deaths} times only");
+}
+
+/// Runs the agent until the `step`th call of a kind in one of its threads, where it is killed; false when it came to
+/// its end before.
+fn killed_at(desk: &Desk, strace: &Path, script: &Path, call: &str, step: usize) -> bool {
+    let (host, agent) = (desk.path("host"), Program::Agent.path());
+    let answer = desk
+        .run(strace)
+        // Only the agent: the script is not what is killed.
+        .args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+        ])
+        .arg(format!("inject={call}:signal=KILL:when={step}"))
+        .arg(agent)
+        .args(["-addr", desk.address(), "-name", "project", "-once", "-dir"])
+        .arg(&host)
+        .arg("-script")
+        .arg(script)
+        .arg("-state")
+        .arg(host.join("state.json"))
+        .answer()
+        .unwrap();
+    assert!(matches!(answer.code, 0 | 1 | 137), "{answer}");
+    answer.code == 137
+}
