@@ -28,7 +28,7 @@ const OTHER_FORMATS: [(&[u8], &str); 5] = [
 type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, MeasuringReader<R>>>;
 
 enum Decoder<R: Read> {
-    None(Source<R>),
+    None(Box<Source<R>>),
     Gzip(Box<MultiGzDecoder<Source<R>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
 }
@@ -85,7 +85,7 @@ impl<R: Read> Content<R> {
         }
         let source = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(input));
         let decoder = match compression {
-            Compression::None => Decoder::None(source),
+            Compression::None => Decoder::None(Box::new(source)),
             Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
             Compression::Zstd => {
                 let mut decoder =
@@ -155,7 +155,7 @@ impl<R: Read> Content<R> {
     pub(super) fn finish(self) -> (R, Measured) {
         let twice = self.hashes_twice();
         let (compression, source) = match self.decoder {
-            Decoder::None(source) => (Compression::None, source),
+            Decoder::None(source) => (Compression::None, *source),
             Decoder::Gzip(decoder) => (Compression::Gzip, decoder.into_inner()),
             Decoder::Zstd(decoder) => (Compression::Zstd, decoder.finish()),
         };

@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn of_a_pax_key_given_twice_the_last_one_holds() {
-        let records = PaxRecords::parse(b"9 path=a\n9 path=b\n10 size=77\n").unwrap();
+        let records = PaxRecords::parse(b"9 path=a\n9 path=b\n11 size=77\n").unwrap();
         assert_eq!(records.path.as_deref(), Some(&b"b"[..]));
         assert_eq!(records.size, Some(77));
         let taken_back = PaxRecords::parse(b"9 path=a\n8 path=\n").unwrap();
@@ -390,6 +390,6 @@ mod tests {
                 "{bytes:?}"
             );
         }
-        assert_eq!(PaxRecords::parse(b"11 path=a\0b\n").unwrap_err(), Rule::Nul);
+        assert_eq!(PaxRecords::parse(b"12 path=a\0b\n").unwrap_err(), Rule::Nul);
     }
 }

@@ -23,6 +23,8 @@ mod plan;
 mod reader;
 mod remove;
 mod survivors;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpack;
 mod walk;

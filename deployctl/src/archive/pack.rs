@@ -288,7 +288,7 @@ impl Header<'_> {
 }
 
 /// Appends `<length> <key>=<value>\n`, whose length counts its own digits.
-fn push_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+pub(super) fn push_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while length != rest + length.to_string().len() {

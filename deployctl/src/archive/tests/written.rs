@@ -1,0 +1,170 @@
+//! What stands on the disk after unpacking: metadata, links, and nothing that was there before.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+};
+
+use super::{
+    super::{ArchiveError, Ownership, SpecialBits, UnpackOptions},
+    Place, Tar, listing,
+};
+
+#[test]
+fn modes_and_times_are_the_archives_own() {
+    let place = Place::new();
+    let tar = Tar::new()
+        .raw(b'5', b"./", b"", b"", |header| header.set_mode(0o750))
+        .raw(b'5', b"d", b"", b"", |header| {
+            header.set_mode(0o500);
+            header.set_mtime(7)
+        })
+        .raw(b'0', b"d/f", b"", b"x", |header| {
+            header.set_mode(0o640);
+            header.set_mtime(9)
+        })
+        .pax(&[("mtime", "-5.5")])
+        .file("old", "x")
+        .pax(&[("mtime", "1234.000000250")])
+        .file("fine", "x")
+        .pax(&[("mtime", "99999999999999999999")])
+        .file("far", "x")
+        .symlink("s", "d")
+        .link("hard", "d/f");
+    let found = place
+        .unpack(&[tar.finish()], &UnpackOptions::default())
+        .unwrap();
+    assert_eq!(
+        (
+            found.directories,
+            found.files,
+            found.hard_links,
+            found.symlinks,
+            found.bytes
+        ),
+        (1, 4, 1, 1, 4)
+    );
+    let lines = listing(&place.root()).join("\n");
+    for expected in [
+        "d/ 500 @7",
+        "d/f 640 @9 ",
+        "old 644 @0 ",
+        "fine 644 @1234 ",
+        "s -> d @1500000000",
+        "hard 640 @9 ",
+    ] {
+        assert!(lines.contains(expected), "{expected}: {lines}");
+    }
+    let at = |name: &str| fs::symlink_metadata(place.root().join(name)).unwrap();
+    assert_eq!(at("fine").mtime_nsec(), 250);
+    assert_eq!(at("d/f").ino(), at("hard").ino());
+    assert_eq!(at(".").mode() & 0o7777, 0o750);
+    assert!(at("far").mtime() > 4_000_000_000);
+}
+
+#[test]
+fn special_bits_are_stripped_unless_they_are_kept() {
+    let tar = Tar::new()
+        .raw(b'0', b"s", b"", b"x", |header| header.set_mode(0o6755))
+        .raw(b'5', b"t", b"", b"", |header| header.set_mode(0o1777));
+    for (special_bits, expected) in [
+        (SpecialBits::Strip, ["s 755", "t/ 777"]),
+        (SpecialBits::Keep, ["s 6755", "t/ 1777"]),
+    ] {
+        let place = Place::new();
+        let options = UnpackOptions {
+            special_bits,
+            ..UnpackOptions::default()
+        };
+        place.unpack(&[tar.clone().finish()], &options).unwrap();
+        for (line, expected) in listing(&place.root()).iter().zip(expected) {
+            assert!(line.starts_with(expected), "{line}");
+        }
+    }
+}
+
+#[test]
+fn owners_are_the_archives_where_that_is_allowed() {
+    let tar = || {
+        let foreign = |header: &mut tar::Header| {
+            header.set_uid(1234);
+            header.set_gid(4321);
+        };
+        Tar::new()
+            .raw(b'0', b"f", b"", b"x", foreign)
+            .raw(b'2', b"s", b"f", b"", foreign)
+            .raw(b'5', b"d", b"", b"", foreign)
+    };
+    let me = rustix::process::geteuid();
+    for ownership in [Ownership::Process, Ownership::Archive] {
+        if ownership == Ownership::Archive && !me.is_root() {
+            continue;
+        }
+        let place = Place::new();
+        let options = UnpackOptions {
+            ownership,
+            ..UnpackOptions::default()
+        };
+        place.unpack(&[tar().finish()], &options).unwrap();
+        let expected = if ownership == Ownership::Archive {
+            1234
+        } else {
+            me.as_raw()
+        };
+        for name in ["f", "s", "d"] {
+            assert_eq!(
+                fs::symlink_metadata(place.root().join(name)).unwrap().uid(),
+                expected,
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_an_empty_directory_is_filled() {
+    let place = Place::new();
+    fs::write(place.root().join("there"), "x").unwrap();
+    let archives = [Tar::new().file("a", "x").finish()];
+    let error = place
+        .unpack(&archives, &UnpackOptions::default())
+        .unwrap_err();
+    assert!(matches!(error, ArchiveError::NotEmpty(_)), "{error}");
+    fs::remove_file(place.root().join("there")).unwrap();
+    fs::remove_dir(place.root()).unwrap();
+    symlink(".", place.root()).unwrap();
+    let error = place
+        .unpack(&archives, &UnpackOptions::default())
+        .unwrap_err();
+    assert!(matches!(error, ArchiveError::Io { .. }), "{error}");
+}
+
+#[test]
+fn unpacking_stops_when_it_is_told_to() {
+    let place = Place::new();
+    let options = UnpackOptions::default();
+    options
+        .stop
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    let error = place
+        .unpack(&[Tar::new().file("a", "x").finish()], &options)
+        .unwrap_err();
+    assert!(matches!(error, ArchiveError::Interrupted), "{error}");
+    assert_eq!(listing(&place.root()), Vec::<String>::new());
+}
+
+#[test]
+fn archives_without_an_end_unpack_and_what_follows_one_is_left_alone() {
+    for archive in [
+        Tar::new().file("a", "x").unfinished(),
+        [
+            Tar::new().file("a", "x").finish(),
+            Tar::new().file("b", "x").finish(),
+        ]
+        .concat(),
+    ] {
+        let place = Place::new();
+        place.unpack(&[archive], &UnpackOptions::default()).unwrap();
+        assert_eq!(listing(&place.root()).len(), 1);
+    }
+}
