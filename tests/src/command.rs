@@ -157,6 +157,22 @@ impl Run {
         })
     }
 
+    /// Runs it to its end with its output going where ours goes, and returns its exit code.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn aloud(mut self) -> Result<i32> {
+        let mut child = self
+            .command
+            .stdin(Stdio::null())
+            .spawn()
+            .with_context(|| format!("start `{}`", self.line))?;
+        match wait_for(&mut child, self.limit)? {
+            Some(code) => Ok(code),
+            None => bail!("`{}` was not done after {:?}", self.line, self.limit),
+        }
+    }
+
     /// Runs it to its end, expecting exit code 0.
     ///
     /// # Panics

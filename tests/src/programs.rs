@@ -68,21 +68,46 @@ pub fn directory() -> &'static Path {
 /// # Errors
 /// When the build fails, or the running program is not in a target directory.
 pub fn build(choice: &[&str]) -> Result<PathBuf> {
+    let (command, directory) = build_command(choice)?;
+    let answer = command.arg("--quiet").answer()?;
+    ensure!(answer.succeeded(), "{answer}");
+    Ok(directory)
+}
+
+/// Builds as [`build`] does, with what cargo says going where the running program's own output goes.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_aloud(choice: &[&str]) -> Result<PathBuf> {
+    let (command, directory) = build_command(choice)?;
+    let code = command.aloud()?;
+    ensure!(code == 0, "the programs do not build");
+    Ok(directory)
+}
+
+fn build_command(choice: &[&str]) -> Result<(Run, PathBuf)> {
     let directory = own_directory()?;
-    let release = directory.file_name().is_some_and(|name| name == "release");
     let target = directory
         .parent()
         .context("a profile's directory stands in the target directory")?;
-    let answer = Run::new(cargo())
-        .args(["build", "--quiet", "--locked", "--target-dir"])
+    let command = Run::new(cargo())
+        .args(["build", "--locked", "--target-dir"])
         .arg(target)
         .args(choice)
-        .args(release.then_some("--release"))
+        .args(is_release()?.then_some("--release"))
         .directory(workspace())
-        .limit(std::time::Duration::from_secs(45 * 60))
-        .answer()?;
-    ensure!(answer.succeeded(), "{answer}");
-    Ok(directory)
+        .limit(std::time::Duration::from_secs(45 * 60));
+    Ok((command, directory))
+}
+
+/// True when the running program was built in release mode, and so what it builds is.
+///
+/// # Errors
+/// When the running program is not in a target directory.
+pub fn is_release() -> Result<bool> {
+    Ok(own_directory()?
+        .file_name()
+        .is_some_and(|name| name == "release"))
 }
 
 /// The root of the workspace.

@@ -58,13 +58,17 @@ fn carry_out(steps: Vec<Step>, port: u16) {
 
 #[test]
 fn readme_walkthrough_answers_as_shown() {
-    // The port is free when the registry takes it, unless another program is very quick.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    carry_out(steps("Walkthrough"), port);
+    carry_out(steps("Walkthrough"), free_port());
+}
+
+#[test]
+fn readme_section_on_other_clients_answers_as_shown() {
+    for client in ["oras", "crane", "skopeo"] {
+        peer_or_skip!("readme_section_on_other_clients_answers_as_shown", client);
+    }
+    let mut both = steps("Walkthrough");
+    both.extend(steps("With any OCI client"));
+    carry_out(both, free_port());
 }
 
 #[test]
