@@ -240,11 +240,6 @@ fn sent(address: &str) -> Result<u64> {
         "the registry does not count `{COUNTER}`"
     );
     // Counts below 2^53 are whole in a float.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a counter is whole and not negative"
-    )]
     Ok(values.iter().sum::<f64>() as u64)
 }
 
