@@ -2,3 +2,5 @@
 
 pub mod archive;
 pub mod client;
+pub mod ops;
+pub mod transfer;

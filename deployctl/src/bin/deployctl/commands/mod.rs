@@ -1,0 +1,94 @@
+//! The verbs, a file each: parse (done), call one operation, print.
+
+mod addconf;
+mod addver;
+mod bumpconf;
+mod changeconf;
+mod completions;
+mod components;
+mod configurations;
+mod delcomp;
+mod delconf;
+mod delver;
+mod man;
+mod push;
+mod showcomp;
+mod showconf;
+
+use anyhow::Result;
+use deploy_spec::ReleaseNumber;
+use deployctl::ops::Outcome;
+use serde::Serialize;
+
+use crate::{
+    arguments::{Arguments, ReleaseFlags, Verb},
+    printer::Printer,
+    settings,
+};
+
+/// Carries out one verb.
+pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<()> {
+    let global = &arguments.global;
+    let project = || settings::project(global, None);
+    let maker = |flags: &ReleaseFlags| settings::project(global, flags.author.clone());
+    match &arguments.verb {
+        Verb::Push(verb) => push::run(&project()?, verb, printer).await,
+        Verb::Addver(verb) => addver::run(&project()?, verb, printer).await,
+        Verb::Addconf(verb) => addconf::run(&maker(&verb.release)?, verb, printer).await,
+        Verb::Changeconf(verb) => changeconf::run(&maker(&verb.release)?, verb, printer).await,
+        Verb::Bumpconf(verb) => bumpconf::run(&maker(&verb.release)?, verb, printer).await,
+        Verb::Showconf(verb) => showconf::run(&project()?, verb, printer).await,
+        Verb::Showcomp(verb) => showcomp::run(&project()?, verb, printer).await,
+        Verb::Components => components::run(&project()?, printer).await,
+        Verb::Configurations => configurations::run(&project()?, printer).await,
+        Verb::Delver(verb) => delver::run(&project()?, verb).await,
+        Verb::Delcomp(verb) => delcomp::run(&project()?, verb).await,
+        Verb::Delconf(verb) => delconf::run(&project()?, verb).await,
+        Verb::Completions(verb) => completions::run(verb),
+        Verb::Man(verb) => man::run(verb),
+    }
+}
+
+/// A release that was made, or the one that was left as it is.
+#[derive(Serialize)]
+struct Made {
+    name: String,
+    release: Option<ReleaseNumber>,
+    id: String,
+    changed: bool,
+}
+
+impl Made {
+    fn new(outcome: &Outcome) -> Self {
+        let release = &outcome.now.release;
+        Self {
+            name: release.configuration.to_string(),
+            release: release.number,
+            id: outcome.now.id.to_string(),
+            changed: outcome.changed,
+        }
+    }
+
+    fn line(&self) -> String {
+        match self.release {
+            Some(number) => format!("{} {number} {}\n", self.name, self.id),
+            None => format!("{} {}\n", self.name, self.id),
+        }
+    }
+}
+
+/// A plain list of names, one a line.
+fn names<T: Serialize + std::fmt::Display>(printer: &Printer, names: &[T]) -> Result<()> {
+    printer.result(&names, |names| {
+        names.iter().map(|name| format!("{name}\n")).collect()
+    })?;
+    Ok(())
+}
+
+/// Prints a component version that was added.
+fn added(printer: &Printer, added: &deployctl::ops::Added) -> Result<()> {
+    printer.result(added, |added| {
+        format!("{} {}\n", added.reference, added.digest)
+    })?;
+    Ok(())
+}

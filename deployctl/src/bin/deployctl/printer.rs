@@ -1,0 +1,145 @@
+//! The only place that writes to the terminal: results to stdout, failures to stderr.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use serde::Serialize;
+
+use crate::arguments::Output;
+
+/// Prints results in the form that was asked for.
+pub(crate) struct Printer {
+    output: Output,
+}
+
+/// A command line that cannot mean anything, found after clap was content with it.
+#[derive(Debug)]
+pub(crate) struct UsageError(pub(crate) &'static str);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+impl Error for UsageError {}
+
+impl Printer {
+    pub(crate) fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    /// Prints a result: its JSON, or what `text` makes of it.
+    pub(crate) fn result<T: Serialize>(
+        &self,
+        result: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> io::Result<()> {
+        let printed = match self.output {
+            Output::Text => text(result),
+            Output::Json => {
+                let mut json = serde_json::to_string_pretty(result)?;
+                json.push('\n');
+                json
+            }
+        };
+        print(printed.as_bytes())
+    }
+}
+
+/// Writes to stdout. That nobody reads to the end (`| head`) is no failure.
+pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Prints why the verb failed, in one line with its causes, and a hint below it where one of
+/// them has one.
+pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+    let mut line = String::new();
+    let mut hint = None;
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let (what, advice) = match text.split_once("\nhint: ") {
+            Some((what, advice)) => (what, Some(advice)),
+            None => (text.as_str(), None),
+        };
+        hint = hint.or_else(|| advice.map(str::to_owned));
+        // Some say their cause themselves.
+        if line.contains(what) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(what);
+    }
+    complain(&line, hint.as_deref());
+    match error.is::<UsageError>() {
+        true => ExitCode::from(2),
+        false => ExitCode::FAILURE,
+    }
+}
+
+/// Prints what clap has to say: help and version to stdout, a wrong command line as one line.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            return match error.print() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Nothing was asked for: the help is the answer, and it is not success.
+            drop(error.print());
+            return ExitCode::from(2);
+        }
+        _ => {}
+    }
+    complain(&one_line(error), Some("see `deployctl --help`"));
+    ExitCode::from(2)
+}
+
+fn one_line(error: &clap::Error) -> String {
+    if let (ErrorKind::ValueValidation, Some(source)) = (error.kind(), error.source()) {
+        let argument = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) => argument.as_str(),
+            _ => "argument",
+        };
+        let flag = argument.split(' ').next().unwrap_or(argument);
+        return format!("{flag}: {source}");
+    }
+    let rendered = error.render().to_string();
+    let said = rendered.strip_prefix("error: ").unwrap_or(&rendered);
+    let lines = said
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .map(str::trim);
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+fn complain(line: &str, hint: Option<&str>) {
+    let mut text = format!("deployctl: {}\n", visible(line));
+    if let Some(hint) = hint {
+        text.push_str(&format!("hint: {}\n", visible(hint)));
+    }
+    // Where stderr is closed, the exit status has to do.
+    drop(io::stderr().lock().write_all(text.as_bytes()));
+}
+
+/// Shows what a terminal would obey.
+fn visible(text: &str) -> String {
+    let show = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(show).collect()
+}

@@ -1,0 +1,38 @@
+//! The verbs, with typed results. For the command line, and for whoever else composes
+//! configurations; nothing here prints.
+//!
+//! A [`Project`] says where: a registry, a prefix, a clock. Each verb is a method of it, in the
+//! file of its noun:
+//! * `publish`: [`Project::add_version`], [`Project::push`]
+//! * `compose`: [`Project::add_configuration`], [`Project::change_configuration`],
+//!   [`Project::bump_configuration`]
+//! * `show`: what there is
+//! * `delete`: what shall no longer be
+//!
+//! # How a release is made
+//! Without locks, by any number of clients at once, none of which may be waited for. The
+//! channel is read: manifest D, number N. The new release is written under its own tag
+//! `v<N+1>`, with D as its parent, on the condition that the tag is new; then the channel is
+//! moved to it, on the condition that it still is D. Whoever finds `v<N+1>` taken by a release
+//! with parent D moves the channel for its maker (who may have died in between) and starts
+//! over. So each round of the contest has a winner, and no change is lost.
+//!
+//! A registry without conditional writes takes both writes unconditionally; each is preceded
+//! and followed by a look, which leaves a window of milliseconds between two clients.
+
+mod compose;
+mod delete;
+mod error;
+mod project;
+mod publish;
+mod release;
+mod show;
+mod usage;
+mod version;
+
+pub use compose::{Bump, LayerChange};
+pub use error::OpsError;
+pub use project::Project;
+pub use publish::{Added, Source};
+pub use release::{Outcome, Shown};
+pub use show::ShownVersion;

@@ -1,0 +1,41 @@
+//! Where the verbs work: a registry and a prefix, with the clock and the names that they write.
+
+use std::path::PathBuf;
+
+use deploy_spec::{ComponentName, ConfigurationName, Prefix};
+use jiff::Timestamp;
+
+use crate::client::{Registry, Repository};
+
+/// A registry's part that one set of components and configurations lives in.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The registry.
+    pub registry: Registry,
+    /// What stands before the names of all repositories.
+    pub prefix: Prefix,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
+    /// Who makes releases, where that is known.
+    pub author: Option<String>,
+    /// A directory for files that are packed and sent.
+    pub scratch: PathBuf,
+}
+
+impl Project {
+    /// Returns the repository of a component.
+    pub fn component(&self, name: &ComponentName) -> Repository {
+        self.registry.repository(self.prefix.component(name))
+    }
+
+    /// Returns the repository of a configuration.
+    pub fn configuration(&self, name: &ConfigurationName) -> Repository {
+        self.registry.repository(self.prefix.configuration(name))
+    }
+
+    /// Returns the time in whole seconds, as all documents have it.
+    pub(super) fn now(&self) -> Timestamp {
+        let seconds = (self.clock)().as_second();
+        Timestamp::from_second(seconds).expect("the second of a time is one")
+    }
+}
