@@ -1,0 +1,274 @@
+//! The command line: flags as they are written, and the settings that they come to. Used by
+//! `main` alone. Pure, except that a host name is looked up.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{Parser, ValueEnum};
+use deploy_registry::{ServerSettings, jobs::Upkeep};
+
+/// Serves an OCI registry from a local directory.
+///
+/// Flags may be written with one dash or two: `-addr`, `--addr`. Logs go to standard error,
+/// their amount as RUST_LOG says (`info` unless set).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "deploy-registry", version)]
+pub(crate) struct Flags {
+    /// Address to listen on; port 0 takes a free one. Loopback only: without keys, everybody
+    /// who reaches the port may write.
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:2022")]
+    addr: String,
+
+    /// Writes the address that is listened on to this file, once it is.
+    #[arg(long, value_name = "FILE")]
+    addr_file: Option<PathBuf>,
+
+    /// Directory that holds everything; it must exist, and one process may use it at a time.
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "/var/lib/deploy-registry",
+        conflicts_with = "memory"
+    )]
+    dir: PathBuf,
+
+    /// Keeps everything in memory instead, until the process ends.
+    #[arg(long)]
+    memory: bool,
+
+    /// What people without a key may do. There are no keys yet, so this must be `write`, and
+    /// it must be written out.
+    #[arg(long, value_enum, value_name = "RIGHT")]
+    anonymous: Option<Right>,
+
+    /// How many versions of each component to keep, besides those that a tagged release uses;
+    /// 0 keeps all.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    maxver: usize,
+
+    /// Longest life of a connection, as `30m`; requests on it are finished. 0 is for ever.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    deadline: Duration,
+
+    /// Longest time that a peer may make no progress, as `60s`.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
+    idle: Duration,
+
+    /// Time between two rounds of upkeep: removing old versions, ending dead uploads.
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration)]
+    upkeep: Duration,
+
+    /// How log lines are written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Right {
+    Read,
+    Write,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Where everything is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Directory(PathBuf),
+    Memory,
+}
+
+/// What the flags come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Addresses to listen on: the first one that works.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) address_file: Option<PathBuf>,
+    pub(crate) place: Place,
+    pub(crate) server: ServerSettings,
+}
+
+/// Flags that a registry cannot start with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UsageError {
+    #[error(
+        "nobody has a key here, so nobody could use this registry\n\
+         hint: let everybody on this machine read and write, with `--anonymous write`"
+    )]
+    NobodyMay,
+    #[error(
+        "`--anonymous read` leaves nobody who may write: there are no keys yet\n\
+         hint: use `--anonymous write`"
+    )]
+    NobodyMayWrite,
+    #[error(
+        "`{address}` is no loopback address: with `--anonymous write`, everybody who reaches it could write\n\
+         hint: listen on one, as `--addr localhost:2022`, and let others in through a tunnel or a proxy that knows them"
+    )]
+    NotLoopback { address: String },
+    #[error("`{address}` is no address to listen on: {source}\nhint: write it as `localhost:2022`")]
+    Address { address: String, source: io::Error },
+}
+
+impl Flags {
+    /// Returns what the flags come to.
+    pub(crate) fn settings(self) -> Result<Settings, UsageError> {
+        match self.anonymous {
+            Some(Right::Write) => {}
+            Some(Right::Read) => return Err(UsageError::NobodyMayWrite),
+            None => return Err(UsageError::NobodyMay),
+        }
+        Ok(Settings {
+            addresses: loopback_addresses(&self.addr)?,
+            address_file: self.addr_file,
+            place: match self.memory {
+                true => Place::Memory,
+                false => Place::Directory(self.dir),
+            },
+            server: ServerSettings {
+                deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),
+                idle: self.idle,
+                upkeep: Upkeep {
+                    versions: NonZeroUsize::new(self.maxver).map(NonZeroUsize::get),
+                    interval: self.upkeep,
+                    ..Upkeep::default()
+                },
+            },
+        })
+    }
+}
+
+/// Returns what the address stands for, where that is this machine alone.
+fn loopback_addresses(address: &str) -> Result<Vec<SocketAddr>, UsageError> {
+    let failed = |source| UsageError::Address {
+        address: address.to_owned(),
+        source,
+    };
+    // As the original's language writes it: `:2022` is every address of the machine.
+    if address.starts_with(':') {
+        return Err(UsageError::NotLoopback {
+            address: address.to_owned(),
+        });
+    }
+    let mut addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
+    if addresses.is_empty() {
+        return Err(failed(io::ErrorKind::AddrNotAvailable.into()));
+    }
+    if addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(UsageError::NotLoopback {
+            address: address.to_owned(),
+        });
+    }
+    // Clients that cannot decide try this one too.
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    Ok(addresses)
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    match text {
+        "0" => Ok(Duration::ZERO),
+        text => humantime::parse_duration(text),
+    }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text) {
+        Ok(Duration::ZERO) => Err("it must not be 0".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
+        let arguments = ["deploy-registry"].iter().chain(arguments).map(Into::into);
+        Flags::try_parse_from(deploy_spec::arguments::normalise(arguments))
+            .unwrap()
+            .settings()
+    }
+
+    #[test]
+    fn flags_of_the_original_are_understood() {
+        let settings = settings(&[
+            "-addr",
+            "127.0.0.1:0",
+            "-dir=/srv",
+            "-maxver",
+            "0",
+            "-deadline",
+            "0",
+            "-anonymous",
+            "write",
+        ])
+        .unwrap();
+        assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
+        assert_eq!(settings.place, Place::Directory("/srv".into()));
+        assert_eq!(settings.server.upkeep.versions, None);
+        assert_eq!(settings.server.deadline, None);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_original() {
+        let settings = settings(&["--anonymous", "write"]).unwrap();
+        assert!(
+            settings
+                .addresses
+                .iter()
+                .all(|address| address.port() == 2022)
+        );
+        assert_eq!(
+            settings.place,
+            Place::Directory("/var/lib/deploy-registry".into())
+        );
+        assert_eq!(settings.server.upkeep.versions, Some(10));
+        assert_eq!(settings.server.deadline, Some(Duration::from_secs(1800)));
+    }
+
+    #[test]
+    fn what_would_let_strangers_write_is_refused() {
+        assert!(matches!(settings(&[]), Err(UsageError::NobodyMay)));
+        assert!(matches!(
+            settings(&["-anonymous", "read"]),
+            Err(UsageError::NobodyMayWrite)
+        ));
+        for address in ["0.0.0.0:2022", ":2022", "[::]:0", "192.0.2.1:80"] {
+            let refused = settings(&["-anonymous", "write", "-addr", address]);
+            assert!(
+                matches!(refused, Err(UsageError::NotLoopback { .. })),
+                "{address}"
+            );
+        }
+        for address in ["", "localhost", "localhost:x", "127.0.0.1:99999"] {
+            let refused = settings(&["-anonymous", "write", "-addr", address]);
+            assert!(
+                matches!(refused, Err(UsageError::Address { .. })),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn durations_are_checked() {
+        for arguments in [["-idle", "0"], ["-upkeep", "0s"], ["-deadline", "x"]] {
+            let arguments = ["p"].into_iter().chain(arguments).map(Into::into);
+            let arguments = deploy_spec::arguments::normalise(arguments);
+            assert!(Flags::try_parse_from(arguments).is_err());
+        }
+    }
+}

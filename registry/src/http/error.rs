@@ -1,0 +1,180 @@
+//! What a client is told when something fails: the one place that turns errors of the store
+//! and of requests into status, code and envelope. Called by everything in `http`.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use deploy_spec::{
+    Digest, ErrorCode,
+    error::{Envelope, ErrorBody},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::{conditions::entity_tag, path::PathError};
+use crate::store::{BodyError, StoreError};
+
+/// What is answered in place of what was asked for.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    envelope: Envelope,
+    headers: HeaderMap,
+    /// What the log should say and the client need not know.
+    cause: Option<StoreError>,
+}
+
+pub(crate) type Result<T = Response, E = ApiError> = std::result::Result<T, E>;
+
+impl ApiError {
+    /// With the status that goes with the code.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(code.status()).expect("codes have valid statuses");
+        Self::with_status(status, code, message)
+    }
+
+    pub(crate) fn with_status(
+        status: StatusCode,
+        code: ErrorCode,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            envelope: Envelope::one(code, message),
+            headers: HeaderMap::new(),
+            cause: None,
+        }
+    }
+
+    /// A failure of ours: no code of the specification fits.
+    fn internal(status: StatusCode, message: &str, cause: StoreError) -> Self {
+        Self {
+            status,
+            envelope: Envelope {
+                errors: vec![ErrorBody {
+                    code: "UNKNOWN".to_owned(),
+                    message: message.to_owned(),
+                    detail: serde_json::Value::Null,
+                }],
+            },
+            headers: HeaderMap::new(),
+            cause: Some(cause),
+        }
+    }
+
+    /// Adds a header to the answer.
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
+        Self::new(ErrorCode::Unsupported, "this endpoint knows no such method")
+            .header(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    pub(crate) fn digest(error: impl ToString) -> Self {
+        Self::new(ErrorCode::DigestInvalid, error.to_string())
+    }
+}
+
+impl From<PathError> for ApiError {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::NoEndpoint => Self::with_status(
+                StatusCode::NOT_FOUND,
+                ErrorCode::Unsupported,
+                "there is no such endpoint",
+            ),
+            PathError::Name(error) => Self::new(ErrorCode::NameInvalid, error.to_string()),
+            PathError::Digest(error) => Self::digest(error),
+            PathError::Tag(error) => Self::new(ErrorCode::ManifestInvalid, error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        let plain = |code| Self::new(code, message.clone());
+        let with = |status, code| Self::with_status(status, code, message.clone());
+        match error {
+            StoreError::BlobUnknown(_) => plain(ErrorCode::BlobUnknown),
+            StoreError::ManifestUnknown(_) => plain(ErrorCode::ManifestUnknown),
+            StoreError::RepositoryUnknown(_) => plain(ErrorCode::NameUnknown),
+            StoreError::UploadUnknown(_) => plain(ErrorCode::BlobUploadUnknown),
+            StoreError::DigestMismatch { .. } => plain(ErrorCode::DigestInvalid),
+            StoreError::OutOfOrder { .. } => with(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                ErrorCode::BlobUploadInvalid,
+            ),
+            StoreError::LengthMismatch { .. } => plain(ErrorCode::SizeInvalid),
+            StoreError::UploadBusy => with(StatusCode::CONFLICT, ErrorCode::BlobUploadInvalid),
+            StoreError::ManifestInvalid(_) => plain(ErrorCode::ManifestInvalid),
+            StoreError::ContentMissing(missing) => Self {
+                envelope: missing_content(&missing),
+                ..plain(ErrorCode::ManifestBlobUnknown)
+            },
+            StoreError::ConditionFailed { current } => {
+                let error = with(StatusCode::PRECONDITION_FAILED, ErrorCode::Denied);
+                match current {
+                    Some(current) => error.header(header::ETAG, entity_tag(&current)),
+                    None => error,
+                }
+            }
+            StoreError::Body(BodyError::Idle(_)) => {
+                with(StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid)
+            }
+            StoreError::Body(BodyError::Broken(_)) => plain(ErrorCode::BlobUploadInvalid),
+            StoreError::Full => Self::internal(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "the registry's storage is full: nothing was stored",
+                error,
+            ),
+            StoreError::Damaged { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Directory { .. }
+            | StoreError::Backend(_) => Self::internal(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the registry failed: its log says why, under this request's id",
+                error,
+            ),
+        }
+    }
+}
+
+fn missing_content(missing: &[Digest]) -> Envelope {
+    let entry = |digest: &Digest| ErrorBody {
+        code: ErrorCode::ManifestBlobUnknown.as_str().to_owned(),
+        message: format!("manifest references `{digest}`, which is not in this repository"),
+        detail: json!({ "digest": digest }),
+    };
+    Envelope {
+        errors: missing.iter().map(entry).collect(),
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Some(cause) = &self.cause {
+            let mut text = cause.to_string();
+            let mut source = std::error::Error::source(cause);
+            while let Some(error) = source {
+                text = format!("{text}: {error}");
+                source = error.source();
+            }
+            tracing::error!(
+                status = self.status.as_u16(),
+                cause = text,
+                "request failed"
+            );
+        }
+        let mut response = Response::new(Body::from(self.envelope.to_json()));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
+    }
+}

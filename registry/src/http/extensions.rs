@@ -1,0 +1,22 @@
+//! `/v2/_oci/ext/discover`: which extensions there are (distribution-spec, extensions).
+
+use axum::{
+    Json,
+    response::{IntoResponse as _, Response},
+};
+use deploy_spec::listing::{Extension, Extensions};
+
+/// All our extensions live under one name. What exists so far is no endpoint of its own:
+/// conditional requests and waiting on the standard manifest endpoint.
+pub(crate) fn discover() -> Response {
+    let extensions = vec![Extension {
+        name: "_deploytools".to_owned(),
+        url: "https://docs.rs/deploy-registry".to_owned(),
+        description:
+            "Conditional PUT of manifests (If-Match, If-None-Match) and long poll of tags \
+                      (If-None-Match with Prefer: wait=<seconds>) on the manifest endpoint."
+                .to_owned(),
+        endpoints: Vec::new(),
+    }];
+    Json(Extensions { extensions }).into_response()
+}

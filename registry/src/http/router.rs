@@ -1,0 +1,86 @@
+//! The routes: what each resource does with each method. The whole API at one glance.
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+    routing::{any, get},
+};
+use http::Method;
+
+use super::{
+    App, blobs, catalog,
+    error::{ApiError, Result},
+    extensions, manifests, operation,
+    path::Resource,
+    referrers, tags, trace, uploads,
+};
+
+/// Returns the service for all requests.
+pub(crate) fn service(app: App) -> Router {
+    Router::new()
+        .route("/healthz", get(operation::live))
+        .route("/readyz", get(operation::ready))
+        .route("/metrics", get(operation::metrics))
+        .fallback(any(dispatch))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            trace::request,
+        ))
+        .with_state(app)
+}
+
+async fn dispatch(State(app): State<App>, request: Request) -> Response {
+    match route(app, request).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn route(app: App, request: Request) -> Result {
+    let resource = Resource::parse(request.uri().path())?;
+    let method = request.method().clone();
+    let get = method == Method::GET || method == Method::HEAD;
+    match resource {
+        Resource::Api if get => Ok(operation::api()),
+        Resource::Catalog if get => catalog::list(app, request).await,
+        Resource::Extensions if get => Ok(extensions::discover()),
+
+        Resource::Blob(name, digest) => match method {
+            Method::GET => blobs::get(app, name, digest, request).await,
+            Method::HEAD => blobs::head(app, name, digest, request).await,
+            Method::DELETE => blobs::delete(app, name, digest).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
+        },
+        Resource::Uploads(name) => match method {
+            Method::POST => uploads::start(app, name, request).await,
+            _ => Err(ApiError::method_not_allowed("POST")),
+        },
+        Resource::Upload(name, id) => match method {
+            Method::GET | Method::HEAD => uploads::status(app, name, id).await,
+            Method::PATCH => uploads::append(app, name, id, request).await,
+            Method::PUT => uploads::finish(app, name, id, request).await,
+            Method::DELETE => uploads::cancel(app, name, id).await,
+            _ => Err(ApiError::method_not_allowed(
+                "GET, HEAD, PATCH, PUT, DELETE",
+            )),
+        },
+        Resource::Manifest(name, reference) => match method {
+            Method::GET => manifests::get(app, name, reference, request).await,
+            Method::HEAD => manifests::head(app, name, reference, request).await,
+            Method::PUT => manifests::put(app, name, reference, request).await,
+            Method::DELETE => manifests::delete(app, name, reference).await,
+            _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+        },
+        Resource::Tags(name) if get => tags::list(app, name, request).await,
+        Resource::Referrers(name, digest) if get => {
+            referrers::list(app, name, digest, request).await
+        }
+
+        Resource::Api
+        | Resource::Catalog
+        | Resource::Extensions
+        | Resource::Tags(_)
+        | Resource::Referrers(..) => Err(ApiError::method_not_allowed("GET, HEAD")),
+    }
+}

@@ -1,0 +1,175 @@
+//! Connections: accepting them, HTTP/1.1 and HTTP/2 on one port, deadlines, and an end that
+//! cuts nothing off. Called by `main` and by tests.
+
+mod idle;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::{
+    http::{Access, App, service},
+    jobs::{self, Upkeep},
+    store::Store,
+};
+use idle::IdleLimit;
+
+const KIB: usize = 1024;
+/// How much of a connection's input and output is held at most.
+const BUFFER: usize = 256 * KIB;
+/// As much of a body may be on its way before it is asked for: what a piece holds.
+const STREAM_WINDOW: u32 = 512 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+const STREAMS_MAX: u32 = 256;
+
+/// How a server treats its connections.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Longest life of a connection; requests on it are finished. Without one, connections
+    /// live as long as they are used.
+    pub deadline: Option<Duration>,
+    /// Longest time without progress: between requests, and within bodies either way.
+    pub idle: Duration,
+    /// What is done beside serving.
+    pub upkeep: Upkeep,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            deadline: Some(Duration::from_secs(30 * 60)),
+            idle: Duration::from_secs(60),
+            upkeep: Upkeep::default(),
+        }
+    }
+}
+
+/// Serves the store to everybody who connects, reading and writing, until `stop` returns. Then
+/// takes no more connections and returns when all requests are finished.
+pub async fn serve(
+    listener: TcpListener,
+    store: Store,
+    settings: ServerSettings,
+    stop: impl Future<Output = ()>,
+) {
+    let (stopper, stopping) = watch::channel(false);
+    let tasks = TaskTracker::new();
+    let upkeep = tokio::spawn(jobs::run(
+        store.clone(),
+        settings.upkeep.clone(),
+        stopping.clone(),
+    ));
+    let app = App::new(
+        store,
+        Access::AnonymousWrite,
+        settings.idle,
+        stopping.clone(),
+        tasks.clone(),
+    );
+    let router = service(app);
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                tasks.spawn(connection(
+                    stream,
+                    peer,
+                    router.clone(),
+                    settings.clone(),
+                    stopping.clone(),
+                ));
+            }
+            Err(error) => refused(&error).await,
+        }
+    }
+    drop(listener);
+    tracing::info!("stopping: finishing requests");
+    stopper.send_replace(true);
+    tasks.close();
+    tasks.wait().await;
+    if let Err(error) = upkeep.await {
+        tracing::error!(%error, "upkeep failed");
+    }
+    tracing::info!("stopped");
+}
+
+/// Returns once the server wants to stop, or is gone.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+/// Out of file descriptors, most likely: those come back with time, and trying at once again
+/// would take all of it.
+async fn refused(error: &io::Error) {
+    const PAUSE: Duration = Duration::from_millis(100);
+    if error.kind() != io::ErrorKind::ConnectionAborted {
+        tracing::warn!(%error, "cannot accept a connection");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    settings: ServerSettings,
+    mut stopping: watch::Receiver<bool>,
+) {
+    // Answers are written in one go; waiting for more to send only delays them.
+    let _ = stream.set_nodelay(true);
+    let stream = IdleLimit::new(stream, settings.idle);
+    let service = TowerToHyperService::new(
+        router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new)),
+    );
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(settings.idle)
+        .max_buf_size(BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.idle)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(BUFFER);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let deadline = async {
+        match settings.deadline {
+            Some(deadline) => tokio::time::sleep(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = deadline => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "connection broke off");
+    }
+}

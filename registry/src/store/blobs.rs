@@ -1,0 +1,307 @@
+//! Blobs: publishing, membership in repositories, reading, deleting. The storage side of the
+//! `blobs` endpoints; `uploads` publishes through [`Store::publish`].
+//!
+//! A blob is stored once for the whole registry, and is visible in the repositories that have
+//! a marker for it.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use deploy_spec::{Digest, RepositoryName};
+use futures::{StreamExt as _, stream::BoxStream};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Store,
+    error::StoreError,
+    ingest::{Place, Settled},
+    keys::{self, DataId},
+    objects::{Created, Version},
+    record,
+};
+
+/// The header of the object that publishes a blob.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct BlobRecord {
+    /// Size of the blob in bytes.
+    size: u64,
+    /// Where the bytes are; absent where they follow this header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<DataId>,
+    /// When it was published.
+    created: Timestamp,
+    /// Whether it may be read.
+    state: State,
+}
+
+/// What a collector and those who need the blob agree on by conditional writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// It may be read.
+    Live,
+}
+
+/// A blob that is there.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Its size in bytes.
+    pub size: u64,
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    Inline(Bytes),
+    Data(DataId),
+}
+
+/// The bytes of a blob, streamed.
+pub type BlobStream = BoxStream<'static, Result<Bytes, StoreError>>;
+
+impl Store {
+    /// Returns the blob, where it is a member of the repository.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobUnknown`] where it is not.
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Blob, StoreError> {
+        let (member, blob) =
+            tokio::try_join!(self.is_member(repository, digest), self.published(digest))?;
+        blob.filter(|_| member)
+            .map(|(blob, _)| blob)
+            .ok_or_else(|| StoreError::BlobUnknown(digest.clone()))
+    }
+
+    /// Returns whether the blob has a marker in the repository.
+    async fn is_member(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let size = self
+            .objects()
+            .size(&keys::member(repository, digest))
+            .await?;
+        Ok(size.is_some())
+    }
+
+    /// Returns whether the blob is there to be pulled from the repository.
+    pub(super) async fn has_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        match self.blob(repository, digest).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::BlobUnknown(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the blob, whatever repository it is in.
+    async fn published(&self, digest: &Digest) -> Result<Option<(Blob, Version)>, StoreError> {
+        let key = keys::blob(digest);
+        let Some(object) = self.objects().read(&key).await? else {
+            return Ok(None);
+        };
+        let (record, bytes) = record::decode::<BlobRecord>(&key, &object.bytes)?;
+        let source = match record.data {
+            Some(data) => Source::Data(data),
+            None if bytes.len() as u64 == record.size => Source::Inline(bytes),
+            None => {
+                return Err(StoreError::Damaged {
+                    key: key.to_string(),
+                    reason: format!("it holds {} of {} bytes", bytes.len(), record.size),
+                });
+            }
+        };
+        let blob = Blob {
+            size: record.size,
+            source,
+        };
+        Ok(Some((blob, object.version)))
+    }
+
+    /// Returns a part of the blob's bytes. `range` lies within its size.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] where the data that the record speaks of is missing or short.
+    pub async fn read_blob(
+        &self,
+        blob: &Blob,
+        range: Range<u64>,
+    ) -> Result<BlobStream, StoreError> {
+        match &blob.source {
+            Source::Inline(bytes) => {
+                let index = |offset: u64| usize::try_from(offset).expect("within an inline blob");
+                let part = bytes.slice(index(range.start)..index(range.end));
+                Ok(futures::stream::iter([Ok(part)]).boxed())
+            }
+            Source::Data(_) if range.is_empty() => Ok(futures::stream::empty().boxed()),
+            Source::Data(data) => {
+                let key = data.key();
+                let stream = self.objects().stream(&key, range).await?;
+                stream.ok_or_else(|| StoreError::Damaged {
+                    key: key.to_string(),
+                    reason: "it is missing".to_owned(),
+                })
+            }
+        }
+    }
+
+    /// Makes the blob visible in the repository, durably. Idempotent: where somebody published
+    /// it before, theirs stays and our data goes.
+    pub(super) async fn publish(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        settled: Settled,
+    ) -> Result<(), StoreError> {
+        // At the same time: a reader needs both, so the order cannot be seen.
+        tokio::try_join!(
+            self.publish_record(digest, settled),
+            self.add_member(repository, digest)
+        )?;
+        Ok(())
+    }
+
+    async fn add_member(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let key = keys::member(repository, digest);
+        self.objects().create(&key, Bytes::new().into()).await?;
+        Ok(())
+    }
+
+    async fn publish_record(&self, digest: &Digest, settled: Settled) -> Result<(), StoreError> {
+        let (data, bytes) = match settled.place {
+            Place::Inline(bytes) => (None, Some(bytes)),
+            Place::Data(data) => (Some(data), None),
+        };
+        let record = BlobRecord {
+            size: settled.size,
+            data: data.clone(),
+            created: Timestamp::now(),
+            state: State::Live,
+        };
+        let key = keys::blob(digest);
+        let payload = record::encode(&record, bytes);
+        // Once more where a damaged record changes while we mend it.
+        loop {
+            match self.objects().create(&key, payload.clone()).await? {
+                Created::New => return Ok(()),
+                Created::Existed => {}
+            }
+            let mended = match self.published(digest).await {
+                Ok(Some((blob, version))) => match self.is_whole(&blob).await? {
+                    true => {
+                        if let Some(data) = &data {
+                            self.discard_data(data).await;
+                        }
+                        return Ok(());
+                    }
+                    false => {
+                        self.objects()
+                            .update(&key, payload.clone(), version)
+                            .await?
+                    }
+                },
+                Ok(None) => false,
+                Err(StoreError::Damaged { reason, .. }) => {
+                    tracing::warn!(blob.digest = %digest, reason, "mending a damaged blob");
+                    self.objects().replace(&key, payload.clone()).await?;
+                    true
+                }
+                Err(error) => return Err(error),
+            };
+            if mended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns whether the bytes are where the record says, as many as it says.
+    async fn is_whole(&self, blob: &Blob) -> Result<bool, StoreError> {
+        match &blob.source {
+            Source::Inline(_) => Ok(true),
+            Source::Data(data) => Ok(self.objects().size(&data.key()).await? == Some(blob.size)),
+        }
+    }
+
+    /// Removes data that nothing speaks of; failing costs room, nothing else.
+    pub(super) async fn discard_data(&self, data: &DataId) {
+        if let Err(error) = self.data().forget(&data.key()).await {
+            tracing::warn!(%error, "cannot remove data that nobody needs");
+        }
+    }
+
+    /// Returns the digest of a data object by another algorithm than was computed while it
+    /// arrived: the one case in which bytes are read again.
+    pub(super) async fn hash_data(
+        &self,
+        settled: &Settled,
+        expected: &Digest,
+    ) -> Result<Digest, StoreError> {
+        let mut hasher = deploy_spec::Hasher::new(expected.algorithm());
+        let Place::Data(data) = &settled.place else {
+            return Ok(settled.digest.clone());
+        };
+        let blob = Blob {
+            size: settled.size,
+            source: Source::Data(data.clone()),
+        };
+        let mut stream = self.read_blob(&blob, 0..settled.size).await?;
+        while let Some(piece) = stream.next().await {
+            let piece = piece?;
+            hasher = super::data::blocking(move || {
+                hasher.update(&piece);
+                Ok(hasher)
+            })
+            .await?;
+        }
+        Ok(hasher.finish())
+    }
+
+    /// Makes a blob of another repository, or of any where none is named, a member of this
+    /// one. False where it is not there.
+    pub async fn mount_blob(
+        &self,
+        repository: &RepositoryName,
+        from: Option<&RepositoryName>,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let there = match from {
+            Some(from) => self.has_blob(from, digest).await?,
+            None => self.published(digest).await?.is_some(),
+        };
+        if there {
+            self.add_member(repository, digest).await?;
+        }
+        Ok(there)
+    }
+
+    /// Removes the blob from the repository, durably. Its bytes stay for other repositories;
+    /// collecting those that no repository has is upkeep.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobUnknown`] where it is no member.
+    pub async fn delete_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        if !self.has_blob(repository, digest).await? {
+            return Err(StoreError::BlobUnknown(digest.clone()));
+        }
+        self.objects()
+            .remove(&keys::member(repository, digest))
+            .await
+    }
+}

@@ -1,0 +1,213 @@
+//! Taking a body in: network, hash and disk at work at the same time, with a bounded number of
+//! bytes in memory. Used by `uploads`.
+//!
+//! While one piece is hashed and written, the next one arrives; a slow disk thereby slows the
+//! sender down.
+
+use bytes::Bytes;
+use deploy_spec::{Digest, Hasher};
+use futures::{Stream, StreamExt as _};
+
+use super::{
+    data::{BlobData, Pieces, Progress, Sink},
+    error::{BodyError, StoreError},
+    keys::DataId,
+};
+
+const KIB: usize = 1024;
+/// Blobs up to this size live in the record that publishes them.
+pub(crate) const INLINE_MAX: usize = 64 * KIB;
+/// A piece is handed over after this many frames even where it is small: each one keeps the
+/// buffer alive that it arrived in.
+const FRAMES_MAX: usize = 1024;
+
+/// A blob on its way in.
+pub(crate) struct Ingest {
+    pieces: Pieces,
+    sink: Box<dyn Sink>,
+    data: DataId,
+    /// Has seen what is in the sink, and not what is held.
+    hasher: Hasher,
+    written: u64,
+    held: Vec<Bytes>,
+}
+
+/// An unfinished blob at rest.
+pub(crate) struct Suspended {
+    pub(crate) progress: Progress,
+    pub(crate) hasher: Hasher,
+    pub(crate) tail: Vec<Bytes>,
+}
+
+/// What a whole blob turned out to be.
+pub(crate) struct Settled {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) place: Place,
+}
+
+/// Where a blob's bytes are.
+pub(crate) enum Place {
+    /// Here: small enough for the publishing record.
+    Inline(Bytes),
+    /// In a data object.
+    Data(DataId),
+}
+
+/// One filling of the buffer.
+struct Filled {
+    pieces: Vec<Bytes>,
+    /// Set where the body is over, for better or worse.
+    end: Option<Result<(), BodyError>>,
+}
+
+impl Ingest {
+    /// Goes on behind what is at rest.
+    pub(crate) fn resume(store: &dyn BlobData, data: DataId, suspended: Suspended) -> Self {
+        Self {
+            pieces: store.pieces(),
+            written: suspended.progress.length,
+            sink: store.sink(data.key(), suspended.progress),
+            data,
+            hasher: suspended.hasher,
+            held: suspended.tail,
+        }
+    }
+
+    /// Returns the data object, and how much of it there is to discard.
+    pub(crate) fn abandon(self) -> (DataId, Progress) {
+        (self.data, self.sink.progress())
+    }
+
+    /// Takes the body to its end. What arrived before an error of the body is in; an error of
+    /// the store leaves the blob useless.
+    pub(crate) async fn take(
+        &mut self,
+        mut body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+    ) -> Result<Result<(), BodyError>, StoreError> {
+        let wanted = self.pieces.wanted;
+        let mut filled = fill(&mut body, std::mem::take(&mut self.held), wanted).await;
+        loop {
+            if let Some(end) = filled.end {
+                self.held = filled.pieces;
+                return Ok(end);
+            }
+            let length = size(&filled.pieces);
+            let append = self.sink.append(self.hasher.clone(), filled.pieces);
+            let (hasher, next) = tokio::join!(append, fill(&mut body, Vec::new(), wanted));
+            self.hasher = hasher?;
+            self.written += length;
+            filled = next;
+        }
+    }
+
+    /// Writes what is held.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            self.written += size(&held);
+            self.hasher = self.sink.append(self.hasher.clone(), held).await?;
+        }
+        Ok(())
+    }
+
+    /// True where all of the blob is held, and little.
+    fn is_small(&self) -> bool {
+        self.written == 0 && size(&self.held) <= INLINE_MAX as u64
+    }
+
+    /// Puts the blob to rest: everything but the tail is on stable storage on return.
+    pub(crate) async fn suspend(mut self) -> Result<Suspended, StoreError> {
+        if !self.is_small() && size(&self.held) >= self.pieces.minimum as u64 {
+            self.flush().await?;
+        }
+        let progress = match self.written {
+            0 => Progress::default(),
+            _ => self.sink.checkpoint().await?,
+        };
+        Ok(Suspended {
+            progress,
+            hasher: self.hasher,
+            tail: self.held,
+        })
+    }
+
+    /// Ends the blob: on return its bytes are on stable storage, unless they are inline.
+    ///
+    /// # Errors
+    /// [`StoreError::DigestMismatch`] where `expected` is of the algorithm that was computed,
+    /// and another one. Where it is of another algorithm, the caller compares.
+    pub(crate) async fn settle(&mut self, expected: &Digest) -> Result<Settled, StoreError> {
+        let place = if self.is_small() {
+            let bytes = joined(std::mem::take(&mut self.held));
+            self.hasher = Hasher::new(expected.algorithm());
+            self.hasher.update(&bytes);
+            self.written = bytes.len() as u64;
+            Place::Inline(bytes)
+        } else {
+            self.flush().await?;
+            Place::Data(self.data.clone())
+        };
+        let digest = self.hasher.clone().finish();
+        if digest.algorithm() == expected.algorithm() && digest != *expected {
+            return Err(StoreError::DigestMismatch {
+                expected: expected.clone(),
+                actual: digest,
+            });
+        }
+        if let Place::Data(_) = place {
+            self.sink.complete().await?;
+        }
+        Ok(Settled {
+            digest,
+            size: self.written,
+            place,
+        })
+    }
+}
+
+fn size(pieces: &[Bytes]) -> u64 {
+    pieces.iter().map(|piece| piece.len() as u64).sum()
+}
+
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        // A frame may be a small part of a large buffer, but this one is not kept for long.
+        0 | 1 => pieces.pop().unwrap_or_default(),
+        _ => pieces.concat().into(),
+    }
+}
+
+/// Reads until at least `wanted` bytes are there or the body ends.
+async fn fill(
+    body: &mut (impl Stream<Item = Result<Bytes, BodyError>> + Unpin),
+    mut pieces: Vec<Bytes>,
+    wanted: usize,
+) -> Filled {
+    let mut length = size(&pieces);
+    while length < wanted as u64 && (pieces.len() < FRAMES_MAX || length < INLINE_MAX as u64) {
+        match body.next().await {
+            None => {
+                return Filled {
+                    pieces,
+                    end: Some(Ok(())),
+                };
+            }
+            Some(Err(error)) => {
+                return Filled {
+                    pieces,
+                    end: Some(Err(error)),
+                };
+            }
+            Some(Ok(piece)) => {
+                length += piece.len() as u64;
+                pieces.push(piece);
+            }
+        }
+    }
+    if pieces.len() >= FRAMES_MAX && length < wanted as u64 {
+        // Many tiny frames: give their buffers back.
+        pieces = vec![pieces.concat().into()];
+    }
+    Filled { pieces, end: None }
+}

@@ -1,0 +1,230 @@
+//! The storage layout: the one place that turns digests, repositories, tags and sessions into
+//! object keys, and keys of listings back into names. Called by the rest of `store`; nothing
+//! else spells a key.
+//!
+//! No two of these trees can meet: what belongs to the registry inside a repository begins
+//! with an underscore, and no path component of a repository's name may.
+
+use deploy_spec::{Algorithm, Digest, RepositoryName, Tag};
+use object_store::path::Path;
+use rand::RngExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::uploads::UploadId;
+
+/// Names the bytes of one blob, at random: they are written while their digest is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DataId(String);
+
+impl DataId {
+    /// Returns a name that was never given out: 128 random bits.
+    pub(crate) fn random() -> Self {
+        Self(format!("{:032x}", rand::rng().random::<u128>()))
+    }
+
+    /// Returns the key of the bytes. The first digits are a directory of their own, so that
+    /// no directory grows with the registry.
+    pub(crate) fn key(&self) -> Path {
+        // The name comes back from a record: a damaged one must not panic here.
+        let split = if self.0.is_char_boundary(2) { 2 } else { 0 };
+        let (shard, rest) = self.0.split_at(split);
+        Path::from(format!("data/{shard}/{rest}"))
+    }
+}
+
+fn key(text: String) -> Path {
+    Path::parse(text).expect("names and digests hold no character that a key may not")
+}
+
+/// Returns the key of the record that publishes a blob.
+pub(crate) fn blob(digest: &Digest) -> Path {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    key(format!("blobs/{algorithm}/{}/{hex}", &hex[..2]))
+}
+
+/// Returns the key of the marker that makes a blob a member of a repository.
+pub(crate) fn member(repository: &RepositoryName, digest: &Digest) -> Path {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    key(format!("repos/{repository}/_blobs/{algorithm}/{hex}"))
+}
+
+/// Returns the key of a manifest.
+pub(crate) fn manifest(repository: &RepositoryName, digest: &Digest) -> Path {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    key(format!("repos/{repository}/_manifests/{algorithm}/{hex}"))
+}
+
+/// Returns the prefix of all manifests of a repository.
+pub(crate) fn manifests(repository: &RepositoryName) -> Path {
+    key(format!("repos/{repository}/_manifests"))
+}
+
+/// Returns the key of a tag.
+pub(crate) fn tag(repository: &RepositoryName, tag: &Tag) -> Path {
+    key(format!("repos/{repository}/_tags/{tag}"))
+}
+
+/// Returns the prefix of all tags of a repository.
+pub(crate) fn tags(repository: &RepositoryName) -> Path {
+    key(format!("repos/{repository}/_tags"))
+}
+
+/// Returns the tag with this key, below [`tags`]; nothing for what is no tag.
+pub(crate) fn tag_of(key: &Path) -> Option<Tag> {
+    key.filename()?.parse().ok()
+}
+
+/// Returns the key of the marker that says: `digest` refers to `subject`.
+pub(crate) fn referrer(repository: &RepositoryName, subject: &Digest, digest: &Digest) -> Path {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    key(format!(
+        "{}/{algorithm}/{hex}",
+        referrers(repository, subject)
+    ))
+}
+
+/// Returns the prefix of all referrers of a manifest.
+pub(crate) fn referrers(repository: &RepositoryName, subject: &Digest) -> Path {
+    let (algorithm, hex) = (subject.algorithm(), subject.hex());
+    key(format!("repos/{repository}/_referrers/{algorithm}/{hex}"))
+}
+
+/// Returns the digest that the last two parts of a key spell; nothing for other keys.
+pub(crate) fn digest_of(key: &Path) -> Option<Digest> {
+    let mut parts = key.as_ref().rsplit('/');
+    let hex = parts.next()?;
+    let algorithm: Algorithm = parts.next()?.parse().ok()?;
+    Digest::from_hex(algorithm, hex).ok()
+}
+
+/// Returns the key of an upload's session.
+pub(crate) fn upload(id: &UploadId) -> Path {
+    key(format!("uploads/{id}"))
+}
+
+/// Returns the prefix of all sessions.
+pub(crate) fn uploads() -> Path {
+    key("uploads".to_owned())
+}
+
+/// Returns the session with this key, below [`uploads`]; nothing for what is none.
+pub(crate) fn upload_of(key: &Path) -> Option<UploadId> {
+    key.filename()?.parse().ok()
+}
+
+/// Returns the key that enters a repository into the catalog.
+///
+/// A repository's name must become one part of a key, and keys must sort as names do, so that
+/// a page of the catalog is a listing from an offset. `/` cannot stay: each of `-`, `.`, `/`
+/// moves one place down in ASCII, and `+`, which no name holds, takes the lowest.
+pub(crate) fn catalog(repository: &RepositoryName) -> Path {
+    let entry: String = repository.as_str().chars().map(escape).collect();
+    key(format!("catalog/{entry}"))
+}
+
+/// Returns the prefix of the catalog.
+pub(crate) fn catalog_entries() -> Path {
+    key("catalog".to_owned())
+}
+
+/// Returns the repository with this key, below [`catalog_entries`].
+pub(crate) fn repository_of(key: &Path) -> Option<RepositoryName> {
+    let name: String = key.filename()?.chars().map(unescape).collect();
+    name.parse().ok()
+}
+
+fn escape(letter: char) -> char {
+    match letter {
+        '-' => '+',
+        '.' => '-',
+        '/' => '.',
+        other => other,
+    }
+}
+
+fn unescape(letter: char) -> char {
+    match letter {
+        '+' => '-',
+        '-' => '.',
+        '.' => '/',
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn repository_name() -> impl Strategy<Value = RepositoryName> {
+        // Few letters, so that names often share their beginnings.
+        let part = "[ab0]{1,2}((\\.|_|__|-{1,3})[ab0]{1,2}){0,2}";
+        prop::collection::vec(part, 1..4).prop_map(|parts| parts.join("/").parse().unwrap())
+    }
+
+    #[test]
+    fn keys_are_the_documented_ones() {
+        let repository: RepositoryName = "acme/components/web".parse().unwrap();
+        let digest = Digest::sha256(b"");
+        let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let table = [
+            (blob(&digest), format!("blobs/sha256/e3/{hex}")),
+            (
+                member(&repository, &digest),
+                format!("repos/acme/components/web/_blobs/sha256/{hex}"),
+            ),
+            (
+                manifest(&repository, &digest),
+                format!("repos/acme/components/web/_manifests/sha256/{hex}"),
+            ),
+            (
+                tag(&repository, &"v1.0_X".parse().unwrap()),
+                "repos/acme/components/web/_tags/v1.0_X".to_owned(),
+            ),
+            (
+                referrer(&repository, &digest, &digest),
+                format!("repos/acme/components/web/_referrers/sha256/{hex}/sha256/{hex}"),
+            ),
+            (
+                catalog(&"a-b/c.d/e_f".parse().unwrap()),
+                "catalog/a+b.c-d.e_f".to_owned(),
+            ),
+        ];
+        for (key, expected) in table {
+            assert_eq!(key.as_ref(), expected);
+        }
+    }
+
+    #[test]
+    fn foreign_keys_are_no_names() {
+        for key in ["uploads/x", "catalog/A", "a/_tags/-", "a/sha256/zz"] {
+            let key = Path::from(key);
+            assert_eq!(upload_of(&key), None);
+            assert_eq!(digest_of(&key), None);
+        }
+        assert_eq!(repository_of(&Path::from("catalog/A")), None);
+        assert_eq!(tag_of(&Path::from("a/_tags/-")), None);
+    }
+
+    proptest! {
+        #[test]
+        fn keys_lead_back_to_what_they_were_made_from(name in repository_name(), content: Vec<u8>, tag_text in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}") {
+            let digest = Digest::of(Algorithm::Sha512, &content);
+            prop_assert_eq!(repository_of(&catalog(&name)), Some(name.clone()));
+            let a_tag: Tag = tag_text.parse().unwrap();
+            prop_assert_eq!(tag_of(&tag(&name, &a_tag)), Some(a_tag));
+            prop_assert_eq!(digest_of(&member(&name, &digest)), Some(digest.clone()));
+            prop_assert_eq!(digest_of(&referrer(&name, &Digest::sha256(b""), &digest)), Some(digest));
+        }
+
+        #[test]
+        fn catalog_keys_sort_as_names_do(one in repository_name(), other in repository_name()) {
+            prop_assert_eq!(catalog(&one).cmp(&catalog(&other)), one.cmp(&other));
+        }
+
+        #[test]
+        fn data_ids_become_keys_whatever_they_hold(text: String) {
+            DataId(text).key();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The store: what a registry keeps, on any object store. Knows nothing of HTTP; called by
+//! `http` and `jobs`.
+//!
+//! ```text
+//! blobs uploads manifests tags referrers catalog    what there is, one file a resource
+//!   ingest  watch  claims                           taking bytes in, waiting, not colliding
+//!     keys  record  objects  data                   how it is laid out and written
+//!       local | any object_store                    where
+//! ```
+
+mod blobs;
+mod catalog;
+mod claims;
+mod data;
+mod error;
+mod ingest;
+mod keys;
+mod local;
+mod manifests;
+mod objects;
+mod record;
+mod referrers;
+mod tags;
+mod uploads;
+mod watch;
+
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    path::Path,
+    sync::Arc,
+};
+
+use deploy_spec::{RepositoryName, Tag};
+use futures::{Stream, TryStreamExt as _};
+use object_store::{ObjectStore, memory::InMemory, multipart::MultipartStore};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+pub use blobs::{Blob, BlobStream};
+pub use error::{BodyError, StoreError};
+pub use manifests::{Condition, Manifest, NewManifest, Stored};
+pub use referrers::Referrers;
+pub use tags::TagRecord;
+pub use uploads::{Upload, UploadId, UploadIdError};
+pub use watch::TagWatch;
+
+use claims::Claims;
+use data::{BlobData, LocalData, MultipartData};
+use local::LocalDirectory;
+use objects::Objects;
+use watch::Watches;
+
+/// Repositories share locks this rarely.
+const LOCKS: usize = 64;
+
+/// Everything that a registry keeps. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    objects: Objects,
+    data: Box<dyn BlobData>,
+    claims: Claims,
+    watches: Watches,
+    locks: [RwLock<()>; LOCKS],
+    hasher: RandomState,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What it lists.
+    pub items: Vec<T>,
+    /// Whether there is another one behind it.
+    pub more: bool,
+}
+
+impl Store {
+    /// Opens the store in a local directory, which must exist. The directory is locked until
+    /// the last clone is gone.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] where another process serves it, [`StoreError::Directory`] where
+    /// it cannot be used.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let directory = LocalDirectory::open(directory)?;
+        let data = LocalData::new(&directory);
+        Ok(Self::new(Arc::new(directory), Box::new(data)))
+    }
+
+    /// Returns a new store in memory, which is gone with its last clone.
+    pub fn memory() -> Self {
+        Self::multipart(InMemory::new())
+    }
+
+    /// Returns the store in an object store that has conditional writes (create and update)
+    /// and multipart uploads.
+    pub fn multipart(store: impl ObjectStore + MultipartStore) -> Self {
+        let store = Arc::new(store);
+        let data = MultipartData::new(store.clone());
+        Self::new(store, Box::new(data))
+    }
+
+    fn new(objects: Arc<dyn ObjectStore>, data: Box<dyn BlobData>) -> Self {
+        Self(Arc::new(Inner {
+            objects: Objects::new(objects),
+            data,
+            claims: Claims::default(),
+            watches: Watches::default(),
+            locks: std::array::from_fn(|_| RwLock::default()),
+            hasher: RandomState::new(),
+        }))
+    }
+
+    /// Returns a watch that sees every change of the tag from now on.
+    pub fn watch_tag(&self, repository: &RepositoryName, tag: &Tag) -> TagWatch {
+        self.0.watches.watch(repository, tag)
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.0.objects
+    }
+
+    fn data(&self) -> &dyn BlobData {
+        &*self.0.data
+    }
+
+    fn claims(&self) -> &Claims {
+        &self.0.claims
+    }
+
+    fn watches(&self) -> &Watches {
+        &self.0.watches
+    }
+
+    /// Keeps deletions out of the repository while something is written that belongs together.
+    /// Writers do not keep each other out.
+    async fn lock_for_writing(&self, repository: &RepositoryName) -> RwLockReadGuard<'_, ()> {
+        self.lock(repository).read().await
+    }
+
+    /// Keeps writers out of the repository while something is deleted that belongs together.
+    async fn lock_for_deleting(&self, repository: &RepositoryName) -> RwLockWriteGuard<'_, ()> {
+        self.lock(repository).write().await
+    }
+
+    /// Within this process only. Replicas of one bucket do without: there, a manifest that is
+    /// deleted while it is pushed may leave its tag behind, which reads as absent.
+    fn lock(&self, repository: &RepositoryName) -> &RwLock<()> {
+        let hash = self.0.hasher.hash_one(repository);
+        &self.0.locks[usize::try_from(hash % LOCKS as u64).expect("below 64")]
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Store({:?})", self.0.objects)
+    }
+}
+
+/// Takes up to `limit` items of a listing, and looks whether there is one more.
+async fn take_page<T>(
+    listing: impl Stream<Item = Result<T, StoreError>>,
+    limit: usize,
+) -> Result<Page<T>, StoreError> {
+    let mut listing = std::pin::pin!(listing);
+    let mut items = Vec::new();
+    while let Some(item) = listing.try_next().await? {
+        if items.len() == limit {
+            return Ok(Page { items, more: true });
+        }
+        items.push(item);
+    }
+    Ok(Page { items, more: false })
+}

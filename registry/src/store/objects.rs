@@ -1,0 +1,163 @@
+//! What the store asks of an object store, in the store's own words: whole small objects,
+//! conditional writes, listings in order. Called by the rest of `store`, which thereby never
+//! meets the backend's options or errors.
+
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use object_store::{
+    Error, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode,
+    PutOptions, PutPayload, UpdateVersion, path::Path,
+};
+
+use super::{data, error::StoreError, local::Relaxed};
+
+/// An object store, shared.
+#[derive(Clone, Debug)]
+pub(crate) struct Objects(Arc<dyn ObjectStore>);
+
+/// A small object as it was read.
+#[derive(Debug)]
+pub(crate) struct Object {
+    /// All of it.
+    pub(crate) bytes: Bytes,
+    /// Which state of it this is, for [`Objects::update`].
+    pub(crate) version: Version,
+}
+
+/// A state of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Version(UpdateVersion);
+
+/// What a conditional creation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// Nothing: the object is ours.
+    New,
+    /// An object of that key, which stays.
+    Existed,
+}
+
+impl Objects {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self(store)
+    }
+
+    /// Returns the object, or nothing where there is none.
+    pub(crate) async fn read(&self, key: &Path) -> Result<Option<Object>, StoreError> {
+        let found = match self.0.get(key).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        let version = Version(UpdateVersion {
+            e_tag: found.meta.e_tag.clone(),
+            version: found.meta.version.clone(),
+        });
+        let bytes = found.bytes().await?;
+        Ok(Some(Object { bytes, version }))
+    }
+
+    /// Returns the size of the object, or nothing where there is none.
+    pub(crate) async fn size(&self, key: &Path) -> Result<Option<u64>, StoreError> {
+        match self.0.head(key).await {
+            Err(Error::NotFound { .. }) => Ok(None),
+            found => Ok(Some(found?.size)),
+        }
+    }
+
+    /// Returns the bytes of a range of a large object, or nothing where there is none.
+    pub(crate) async fn stream(
+        &self,
+        key: &Path,
+        range: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let found = match self.0.get_opts(key, options).await {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        let range = found.range.clone();
+        Ok(Some(match found.payload {
+            GetResultPayload::File(file, _) => data::read_file(file, range).boxed(),
+            GetResultPayload::Stream(stream) => stream.map_err(StoreError::from).boxed(),
+        }))
+    }
+
+    /// Writes the object where there is none of that key yet; atomic and durable.
+    pub(crate) async fn create(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+    ) -> Result<Created, StoreError> {
+        match self.0.put_opts(key, payload, PutMode::Create.into()).await {
+            Err(Error::AlreadyExists { .. }) => Ok(Created::Existed),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(Created::New),
+        }
+    }
+
+    /// Writes the object, whatever was there; atomic and durable.
+    pub(crate) async fn replace(&self, key: &Path, payload: PutPayload) -> Result<(), StoreError> {
+        self.0.put(key, payload).await?;
+        Ok(())
+    }
+
+    /// Writes the object as [`Objects::replace`] does, except that it may be gone or empty
+    /// after a loss of power. For what costs nothing to lose.
+    pub(crate) async fn replace_relaxed(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+    ) -> Result<(), StoreError> {
+        let mut options = PutOptions::default();
+        options.extensions.insert(Relaxed);
+        self.0.put_opts(key, payload, options).await?;
+        Ok(())
+    }
+
+    /// Writes the object where it still is in that state; false where it is not. Atomic and
+    /// durable.
+    pub(crate) async fn update(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        version: Version,
+    ) -> Result<bool, StoreError> {
+        let mode = PutMode::Update(version.0);
+        match self.0.put_opts(key, payload, mode.into()).await {
+            Err(
+                Error::Precondition { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. },
+            ) => Ok(false),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(true),
+        }
+    }
+
+    /// Removes the object, durably; that it is gone already is no error.
+    pub(crate) async fn remove(&self, key: &Path) -> Result<(), StoreError> {
+        match self.0.delete(key).await {
+            Err(Error::NotFound { .. }) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    /// Returns the keys below `prefix`, in bytewise order, from behind `after` where given.
+    pub(crate) fn list(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+    ) -> BoxStream<'static, Result<Path, StoreError>> {
+        let listing = match after {
+            None => self.0.list(Some(prefix)),
+            Some(after) => self.0.list_with_offset(Some(prefix), after),
+        };
+        listing
+            .map_ok(|meta| meta.location)
+            .map_err(StoreError::from)
+            .boxed()
+    }
+}
