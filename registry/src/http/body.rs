@@ -26,7 +26,8 @@ impl Incoming {
         let stream = futures::stream::unfold(Some(body.into_data_stream()), move |stream| {
             next(stream, idle)
         });
-        Self(stream.boxed())
+        // Fused: what is left is drained, also where nothing is.
+        Self(stream.fuse().boxed())
     }
 
     /// Reads what is left, within limits, and drops it.

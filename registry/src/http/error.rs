@@ -63,6 +63,16 @@ impl ApiError {
         }
     }
 
+    /// A bug of ours. The panic itself was printed where it happened.
+    pub(crate) fn panicked() -> Self {
+        tracing::error!("request failed: its handler panicked");
+        let cause = StoreError::from(std::io::Error::other("handler panicked"));
+        Self {
+            cause: None,
+            ..Self::from(cause)
+        }
+    }
+
     /// Adds a header to the answer.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);

@@ -2,6 +2,7 @@
 //! all routes.
 
 use std::{
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::atomic::AtomicU64,
     task::{Context, Poll},
@@ -12,15 +13,16 @@ use axum::{
     body::{Body, HttpBody},
     extract::{Request, State},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method};
 use prometheus_client::metrics::counter::Counter;
 use rand::RngExt as _;
 use tracing::Instrument as _;
 
-use super::{App, path::Resource};
+use super::{App, error::ApiError, path::Resource};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A client's own id is taken where it is not longer, and nothing that a log could mistake.
@@ -38,7 +40,10 @@ pub(crate) async fn request(State(app): State<App>, mut request: Request, next: 
     let running = app.metrics().begin();
     let received = app.metrics().received();
     *request.body_mut() = counted(std::mem::take(request.body_mut()), received);
-    let mut response = next.run(request).instrument(span.clone()).await;
+    // A bug in one request must not look like a broken network to its client.
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = answer.instrument(span.clone()).await;
+    let mut response = answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
     drop(running);
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.metrics().answered(route, method, status, took);
