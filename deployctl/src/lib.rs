@@ -2,5 +2,6 @@
 
 pub mod archive;
 pub mod client;
+pub mod layout;
 pub mod ops;
 pub mod transfer;

@@ -33,9 +33,10 @@ impl Project {
         self.registry.repository(self.prefix.configuration(name))
     }
 
-    /// Returns the time in whole seconds, as all documents have it.
+    /// Returns the time in milliseconds, so that versions made within one second keep their
+    /// order.
     pub(super) fn now(&self) -> Timestamp {
-        let seconds = (self.clock)().as_second();
-        Timestamp::from_second(seconds).expect("the second of a time is one")
+        let milliseconds = (self.clock)().as_millisecond();
+        Timestamp::from_millisecond(milliseconds).expect("the millisecond of a time is one")
     }
 }

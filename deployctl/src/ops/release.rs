@@ -7,8 +7,9 @@ use deploy_spec::{
     Channel, ConfigurationName, Digest, Outline, Reference, Release, ReleaseLayer, ReleaseNumber,
     Tag, annotation, media_type, release::Image,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{OpsError, Project};
+use super::{OpsError, Project, version::PARALLEL};
 use crate::{
     client::{Condition, Content, Manifest, Progress, Put, Repository},
     transfer,
@@ -149,15 +150,20 @@ impl Maker<'_> {
     ) -> Result<(), OpsError> {
         let kept = before.into_iter().flat_map(|shown| &shown.release.layers);
         present.extend(kept.map(|layer| layer.digest.clone()));
-        for layer in layers {
-            if present.contains(&layer.digest) {
-                continue;
-            }
-            let from = self.project.component(&layer.component);
-            let (digest, size) = (&layer.digest, layer.size);
-            transfer::blob(digest, size, &from, &self.repository, &Progress::none()).await?;
-            present.insert(layer.digest.clone());
-        }
+        let missing = layers
+            .iter()
+            .filter(|layer| !present.contains(&layer.digest));
+        let brought: Vec<Digest> = stream::iter(missing)
+            .map(|layer| async move {
+                let from = self.project.component(&layer.component);
+                let (digest, size) = (&layer.digest, layer.size);
+                transfer::blob(digest, size, &from, &self.repository, &Progress::none()).await?;
+                Ok::<_, OpsError>(digest.clone())
+            })
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await?;
+        present.extend(brought);
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl Project {
 
     /// Returns the versions of a component, oldest first; those of one second, and those that
     /// do not say when they were made (first of all), by name. Tags that are no component
-    /// version are passed over.
+    /// version are passed over, unless none of them is one.
     ///
     /// # Errors
     /// [`OpsError::UnknownComponent`], [`OpsError::Client`].

@@ -48,7 +48,8 @@ impl Project {
         }
     }
 
-    /// Returns all versions of a component, in the order of their names.
+    /// Returns all versions of a component, in the order of their names. Tags that are no
+    /// component version are passed over, unless none of them is one.
     pub(super) async fn versions(
         &self,
         component: &ComponentName,
@@ -57,7 +58,7 @@ impl Project {
         if tags.is_empty() {
             return Err(OpsError::UnknownComponent(component.clone()));
         }
-        let found = stream::iter(tags)
+        let mut found = stream::iter(tags)
             .map(|tag| async move {
                 self.find_version(&LayerReference {
                     component: component.clone(),
@@ -66,11 +67,21 @@ impl Project {
                 .await
             })
             .buffered(PARALLEL);
-        // A version may be deleted between the list and the look.
-        found
-            .try_filter_map(|version| async { Ok(version) })
-            .try_collect()
-            .await
+        let (mut versions, mut other) = (Vec::new(), None);
+        while let Some(result) = found.next().await {
+            match result {
+                Ok(version) => versions.extend(version),
+                Err(error @ OpsError::NotAComponentVersion { .. }) => {
+                    tracing::debug!(%error, "passing over a tag");
+                    other = other.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match other {
+            Some(error) if versions.is_empty() => Err(error),
+            _ => Ok(versions),
+        }
     }
 
     /// Returns a component version as a layer of a release.

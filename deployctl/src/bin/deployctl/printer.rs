@@ -104,7 +104,11 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {}
     }
-    complain(&one_line(error), Some("see `deployctl --help`"));
+    let line = one_line(error);
+    let (line, hint) = line
+        .split_once("\nhint: ")
+        .unwrap_or((&line, "see `deployctl --help`"));
+    complain(line, Some(hint));
     ExitCode::from(2)
 }
 

@@ -30,13 +30,17 @@ pub(super) async fn run(project: &Project, verb: &Bumpconf, printer: &Printer) -
         previous: bump.previous,
     };
     printer.result(&bumped, |bumped| {
+        if !bumped.made.changed {
+            return bumped.made.line();
+        }
         // The original's words, tab and quotes, to be pasted behind the program's name.
-        let hint = format!(
-            "to roll back run:\n\tchangeconf -name=\"{}\" -component=\"{}\" -version=\"{}\"\n",
-            bumped.made.name, bumped.component, bumped.previous
-        );
-        let hint = bumped.made.changed.then_some(hint).unwrap_or_default();
-        hint + &bumped.made.line()
+        format!(
+            "to roll back run:\n\tchangeconf -name=\"{}\" -component=\"{}\" -version=\"{}\"\n{}",
+            bumped.made.name,
+            bumped.component,
+            bumped.previous,
+            bumped.made.line()
+        )
     })?;
     Ok(())
 }
