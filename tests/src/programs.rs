@@ -54,12 +54,11 @@ impl Program {
 /// # Panics
 /// When they do not build; the message is the compiler's.
 pub fn directory() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        // The whole workspace, as tests/run builds it: choosing packages would choose other features of
-        // shared dependencies, and build all of them a second time.
-        build(&["--workspace", "--bins"]).unwrap_or_else(|error| panic!("{error:#}"))
-    })
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    // The whole workspace, as tests/run builds it: choosing packages would choose other features of
+    // shared dependencies, and build all of them a second time.
+    let built = BUILT.get_or_init(|| build(&["--workspace", "--bins"]));
+    built.as_ref().unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 /// Builds what the arguments choose, in the profile of the running program, and returns the directory that

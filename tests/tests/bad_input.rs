@@ -219,8 +219,8 @@ fn unknown_things_and_bad_layers_are_refused() {
             "nothing",
         ),
         (&["addconf", "-name", "other", "-layer", "code"], "code"),
-        (&["addconf", "-name", "other", "-layer", ":v1"], ":v1"),
-        (&["addconf", "-name", "other", "-layer", "code:"], "code:"),
+        (&["addconf", "-name", "other", "-layer", ":v1"], "layer"),
+        (&["addconf", "-name", "other", "-layer", "code:"], "layer"),
         (&["addconf", "-name", "other", "-layer", ""], "layer"),
         (&["addconf", "-name", "other"], "layer"),
         (

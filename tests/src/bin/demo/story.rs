@@ -229,7 +229,7 @@ fn judge(printer: &Printer, address: &str, all: u64, moved: u64) -> Result<()> {
 
 /// How many bytes the registry has sent in bodies, by its own count.
 fn sent(address: &str) -> Result<u64> {
-    const COUNTER: &str = "deploy_registry_response_bytes_total";
+    const COUNTER: &str = "deploy_registry_http_sent_bytes_total";
     let metrics = http::get(address, "/metrics")?.text();
     let values = metrics.lines().filter(|line| line.starts_with(COUNTER));
     let values: Vec<f64> = values
