@@ -1,18 +1,47 @@
 //! Every check of our own suite: a folder a category, in the order of the report,
 //! and a file a subject, whose table says which rules it looks at.
 
+mod discovery;
+mod extensions;
+mod management;
 mod pull;
+mod push;
 
 use crate::check::Check;
 
 /// Every check that can run beside others, in the order of the report.
 pub(crate) fn all() -> Vec<&'static Check> {
-    [pull::TABLES].concat().into_iter().flatten().collect()
+    [
+        pull::TABLES,
+        push::TABLES,
+        discovery::TABLES,
+        management::TABLES,
+        extensions::TABLES,
+    ]
+    .concat()
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The checks that look at what all other answers have shown.
 pub(crate) fn last() -> Vec<&'static Check> {
-    Vec::new()
+    extensions::LAST.iter().collect()
+}
+
+/// Digests that no registry can know, each malformed in another way.
+pub(crate) fn malformed_digests() -> Vec<String> {
+    let hex = "0".repeat(64);
+    vec![
+        "sha256:".to_owned(),
+        "sha256:0123".to_owned(),
+        format!("sha256:{hex}0"),
+        format!("sha256:{}", "g".repeat(64)),
+        format!("sha256:{}", "A".repeat(64)),
+        format!("sha512:{hex}"),
+        format!("md5:{}", "0".repeat(32)),
+        format!(":{hex}"),
+    ]
 }
 
 #[cfg(test)]

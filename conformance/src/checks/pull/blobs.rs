@@ -54,21 +54,6 @@ checks! {
     }
 }
 
-/// Digests that no registry can know, each malformed in another way.
-pub(super) fn malformed_digests() -> Vec<String> {
-    let hex = "0".repeat(64);
-    vec![
-        "sha256:".to_owned(),
-        "sha256:0123".to_owned(),
-        format!("sha256:{hex}0"),
-        format!("sha256:{}", "g".repeat(64)),
-        format!("sha256:{}", "A".repeat(64)),
-        format!("sha512:{hex}"),
-        format!("md5:{}", "0".repeat(32)),
-        format!(":{hex}"),
-    ]
-}
-
 async fn get(scope: Scope) -> Verdict {
     let (repository, blob) = (scope.repository(), Blob::random(4096));
     repository.push(&blob).await?;
@@ -174,7 +159,7 @@ async fn unknown_code(scope: Scope) -> Verdict {
 async fn malformed(scope: Scope) -> Verdict {
     let repository = scope.repository();
     repository.push(&Blob::random(8)).await?;
-    for digest in malformed_digests() {
+    for digest in crate::checks::malformed_digests() {
         for method in [Method::GET, Method::HEAD] {
             let reply = repository.blob(method, &digest).send().await?;
             reply.status(&[400, 404])?;

@@ -237,7 +237,7 @@ async fn malformed_tag(scope: Scope) -> Verdict {
 async fn malformed_digest(scope: Scope) -> Verdict {
     let repository = scope.repository();
     repository.tagged("v1").await?;
-    for reference in super::blobs::malformed_digests() {
+    for reference in crate::checks::malformed_digests() {
         let reply = repository.get_manifest(&reference).send().await?;
         reply.status(&[400, 404])?;
     }
