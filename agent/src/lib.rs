@@ -1,1 +1,27 @@
-//! Placeholder while the workspace is laid out.
+#![doc = include_str!("../README.md")]
+
+mod cache;
+mod deployer;
+mod directory;
+mod error;
+mod file;
+mod hooks;
+mod journal;
+pub mod machine;
+mod output;
+mod pause;
+mod record;
+mod registry;
+mod runner;
+mod source;
+mod stop;
+
+pub use deployer::{Deployer, Settings};
+pub use directory::Directory;
+pub use error::AgentError;
+pub use hooks::Script;
+pub use pause::Pauses;
+pub use registry::RegistrySource;
+pub use runner::{Executor, Outcome, Runner, Signals};
+pub use source::{Look, Source, SourceError};
+pub use stop::Stop;

@@ -1,0 +1,89 @@
+//! Layers as fetched. A file under its final name was verified when it came, and is verified
+//! again, by its digest, whenever it is unpacked. Called by `deployer` alone.
+
+use std::{fs, path::PathBuf};
+
+use deploy_spec::{Algorithm, Digest};
+use deployctl::archive::remove_tree;
+
+use crate::{
+    directory::{Directory, entries},
+    error::AgentError,
+    file::sync_directory,
+    source::Source,
+};
+
+/// Ends the names of files that are not complete.
+const PART: &str = ".part";
+
+/// The cache of a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// Returns the cache in an agent's directory.
+    pub(crate) fn of(directory: &Directory) -> Self {
+        Self {
+            root: directory.cache(),
+        }
+    }
+
+    /// Returns where a blob is, or would be.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        self.root
+            .join(digest.algorithm().as_str())
+            .join(digest.hex())
+    }
+
+    /// Brings a blob into the cache; returns whether it had to come from the source. What came
+    /// before an interruption is not asked for again.
+    pub(crate) async fn fetch(
+        &self,
+        source: &impl Source,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<bool, AgentError> {
+        let path = self.path(digest);
+        // Content is compared when it is unpacked; a size costs nothing to compare.
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size) {
+            return Ok(false);
+        }
+        let directory = self.root.join(digest.algorithm().as_str());
+        fs::create_dir_all(&directory).map_err(AgentError::io("create directory", &directory))?;
+        let part = directory.join(format!("{}{PART}", digest.hex()));
+        source.fetch(digest, size, &part).await?;
+        fs::rename(&part, &path).map_err(AgentError::io("rename", &part))?;
+        sync_directory(&directory)?;
+        Ok(true)
+    }
+
+    /// Removes a blob whose bytes are not its own.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<(), AgentError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(AgentError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every blob, and every part of one, but those of `kept`.
+    pub(crate) fn remove_but(&self, kept: &[&Digest]) -> Result<(), AgentError> {
+        for algorithm in Algorithm::ALL {
+            for (name, path) in entries(&self.root.join(algorithm.as_str()))? {
+                let hex = name.strip_suffix(PART).unwrap_or(&name);
+                if !kept
+                    .iter()
+                    .any(|digest| digest.algorithm() == algorithm && digest.hex() == hex)
+                {
+                    tracing::debug!(blob.path = %path.display(), "removing from the cache");
+                    remove_tree(&path).map_err(AgentError::Remove)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

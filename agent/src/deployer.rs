@@ -1,0 +1,458 @@
+//! Does what the machine decides, on one host: recover, fetch, stage, script, save, switch,
+//! clean. `runner` calls it, one work after the other.
+//!
+//! Every work is written to the journal before it begins and can be done again: after a crash
+//! at any instruction the same works lead to the same end. The one that others notice is the
+//! script, which is run again for a release unless the journal says that it had succeeded.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use deploy_spec::{ConfigurationName, Release, media_type::Compression};
+use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use tokio::sync::Mutex;
+
+use crate::{
+    cache::Cache,
+    directory::Directory,
+    error::AgentError,
+    file,
+    hooks::{Script, Switch},
+    journal::{Entry, Journal, JournalStep},
+    machine::{Id, Work},
+    record::Record,
+    runner::{Executor, Outcome},
+    source::Source,
+    stop::Stop,
+};
+
+/// Image configurations are a few kilobytes; this is the limit of manifests.
+const CONFIG_MAX: u64 = 4 << 20;
+
+/// What does not change while the agent runs.
+#[derive(Debug)]
+pub struct Settings {
+    /// The configuration.
+    pub configuration: ConfigurationName,
+    /// The channel, for the record.
+    pub channel: String,
+    /// What switches the host.
+    pub script: Script,
+    /// Whether the trees of earlier releases are removed after a success.
+    pub clean_old: bool,
+    /// The time, for the names of files that are set aside.
+    pub clock: fn() -> Timestamp,
+}
+
+/// Deploys releases of one configuration in one directory.
+pub struct Deployer<S> {
+    source: Arc<S>,
+    directory: Arc<Directory>,
+    cache: Cache,
+    settings: Settings,
+    memory: Mutex<Memory>,
+}
+
+/// What one work leaves for the next.
+struct Memory {
+    /// Read by the first work.
+    journal: Journal,
+    /// The manifest that was seen last.
+    manifest: Option<(Id, Vec<u8>)>,
+    /// What it describes.
+    candidate: Option<(Id, Release)>,
+}
+
+impl<S: Source> Deployer<S> {
+    /// Returns the deployer. Reads and writes nothing yet.
+    pub fn new(source: Arc<S>, directory: Arc<Directory>, settings: Settings) -> Self {
+        let journal = Journal::new(directory.journal(), Entry::default());
+        Self {
+            cache: Cache::of(&directory),
+            source,
+            directory,
+            settings,
+            memory: Mutex::new(Memory {
+                journal,
+                manifest: None,
+                candidate: None,
+            }),
+        }
+    }
+
+    /// Reads state and journal, mends what can be mended, and removes what an earlier run left
+    /// half done.
+    fn recover(&self, memory: &mut Memory) -> Result<Outcome, AgentError> {
+        self.directory.remove_leftovers()?;
+        let path = self.directory.journal();
+        let entry: Entry = match read_json(&path)? {
+            Found::Nothing => Entry::default(),
+            Found::Document(entry) => entry,
+            Found::Damaged(error) => {
+                self.set_aside(&path, &error)?;
+                Entry::default()
+            }
+        };
+        let uncommitted = entry.uncommitted().map(|record| record.id.clone());
+        let state = self.directory.state().to_owned();
+        let deployed: Option<Record> = match read_json(&state)? {
+            Found::Nothing => None,
+            Found::Document(record) => Some(record),
+            Found::Damaged(error) => {
+                self.set_aside(&state, &error)?;
+                let record = self.remembered(&entry);
+                if let Some(record) = &record {
+                    tracing::warn!(release.id = %record.id, "state recovered");
+                    file::replace(&state, &record.to_json())?;
+                }
+                record
+            }
+        };
+        memory.journal = Journal::new(path, entry.clone());
+        let deployed = deployed
+            .map(|record| record.id)
+            .filter(|id| self.still_there(id));
+        let uncommitted = uncommitted.filter(|id| self.still_there(id));
+        if let Some(id) = &deployed
+            && uncommitted.is_none()
+            && self.directory.current().as_ref() != Some(id)
+        {
+            self.directory.switch(id)?;
+        }
+        Ok(Outcome::Recovered {
+            deployed,
+            unfinished: entry.unfinished,
+            uncommitted,
+        })
+    }
+
+    /// Returns what was deployed before the state file was lost.
+    fn remembered(&self, entry: &Entry) -> Option<Record> {
+        let current = self.directory.current();
+        match (&entry.deployed, current) {
+            (Some(record), current) if current.as_ref().is_none_or(|id| *id == record.id) => {
+                Some(record.clone())
+            }
+            (_, Some(id)) => Some(Record::bare(&id, self.settings.configuration.as_ref())),
+            (record, None) => record.clone(),
+        }
+    }
+
+    fn still_there(&self, id: &Id) -> bool {
+        let there = self.directory.has_tree(id);
+        if !there {
+            tracing::warn!(release.id = %id, "the tree of the recorded release is gone; it counts as not deployed");
+        }
+        there
+    }
+
+    fn set_aside(&self, path: &Path, error: &serde_json::Error) -> Result<(), AgentError> {
+        let time = (self.settings.clock)()
+            .strftime("%Y%m%dT%H%M%SZ")
+            .to_string();
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".corrupt-{time}"));
+        let aside = PathBuf::from(aside);
+        fs::rename(path, &aside).map_err(AgentError::io("set aside", path))?;
+        tracing::error!(
+            "`{}` cannot be read ({error}); it is kept as `{}`",
+            path.display(),
+            aside.display()
+        );
+        Ok(())
+    }
+
+    /// Brings everything that the release needs into the cache.
+    async fn fetch(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
+        let release = tokio::select! {
+            release = self.describe(memory, id) => release?,
+            () = stop.stopped() => return Err(AgentError::Interrupted),
+        };
+        let record = Record::of(id, &release, &self.settings.channel);
+        memory.journal.write(|entry| {
+            entry.step = JournalStep::Fetch;
+            entry.release = Some(record);
+        })?;
+        if self.directory.has_tree(id) {
+            tracing::debug!(release.id = %id, "its tree is there already");
+            return Ok(());
+        }
+        self.fetch_layers(&release, stop).await
+    }
+
+    async fn fetch_layers(&self, release: &Release, stop: &Stop) -> Result<(), AgentError> {
+        for layer in &release.layers {
+            let name = layer.reference();
+            let fetched = tokio::select! {
+                fetched = self.cache.fetch(&*self.source, &layer.digest, layer.size) => fetched,
+                () = stop.stopped() => return Err(AgentError::Interrupted),
+            };
+            match fetched {
+                Ok(true) => {
+                    tracing::info!(layer = %name, blob.digest = %layer.digest, size_bytes = layer.size, "layer fetched")
+                }
+                Ok(false) => {
+                    tracing::debug!(layer = %name, blob.digest = %layer.digest, "layer is in the cache")
+                }
+                Err(error) => {
+                    self.make_room(&error, release);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the manifest of `id` describes; it was seen before.
+    async fn describe(&self, memory: &mut Memory, id: &Id) -> Result<Release, AgentError> {
+        if let Some((known, release)) = &memory.candidate
+            && known == id
+        {
+            return Ok(release.clone());
+        }
+        let failed = |source| AgentError::Release {
+            id: id.clone(),
+            source,
+        };
+        let Some((_, manifest)) = memory.manifest.as_ref().filter(|(seen, _)| seen == id) else {
+            // The machine deploys nothing that it has not seen.
+            return Err(AgentError::Interrupted);
+        };
+        let descriptor = Release::config_of(manifest).map_err(failed)?;
+        let config = self.source.document(&descriptor, CONFIG_MAX).await?;
+        let release = Release::parse(self.settings.configuration.clone(), manifest, &config)
+            .map_err(failed)?;
+        for layer in &release.layers {
+            if Compression::of_layer(&layer.media_type).is_none() {
+                tracing::debug!(layer = %layer.reference(), layer.media_type, "media type of no layer; its bytes decide");
+            }
+        }
+        memory.candidate = Some((id.clone(), release.clone()));
+        Ok(release)
+    }
+
+    /// Makes the tree of the release and publishes it. A layer in the cache that proves to be
+    /// damaged is fetched again, once.
+    async fn stage(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
+        memory
+            .journal
+            .write(|entry| entry.step = JournalStep::Stage)?;
+        if self.directory.has_tree(id) {
+            return Ok(());
+        }
+        let release = self.describe(memory, id).await?;
+        let result = match self.unpack(id, &release, stop).await {
+            Err(AgentError::Unpack { source, .. }) if source.is_wrong_content() => {
+                tracing::warn!(
+                    "a layer in the cache is damaged and is fetched again: {}",
+                    chain(&source)
+                );
+                self.discard(&source, &release)?;
+                self.fetch_layers(&release, stop).await?;
+                self.unpack(id, &release, stop).await
+            }
+            other => other,
+        };
+        if let Err(error) = &result {
+            self.directory.remove_leftovers()?;
+            self.make_room(error, &release);
+        }
+        result
+    }
+
+    async fn unpack(&self, id: &Id, release: &Release, stop: &Stop) -> Result<(), AgentError> {
+        let layer = |layer: &deploy_spec::ReleaseLayer| LayerSource {
+            name: layer.reference().to_string(),
+            path: self.cache.path(&layer.digest),
+            digest: layer.digest.clone(),
+            size: Some(layer.size),
+            diff_id: layer.diff_id.clone(),
+        };
+        let layers: Vec<_> = release.layers.iter().map(layer).collect();
+        let options = UnpackOptions {
+            stop: stop.flag(),
+            ..UnpackOptions::default()
+        };
+        let directory = Arc::clone(&self.directory);
+        let id = id.clone();
+        let work = move || {
+            let staging = directory.create_staging(&id)?;
+            let unpacked = unpack(&layers, &staging, &options).map_err(|source| match source {
+                ArchiveError::Interrupted => AgentError::Interrupted,
+                source => AgentError::Unpack {
+                    id: id.clone(),
+                    source,
+                },
+            })?;
+            directory.publish(&staging, &id)?;
+            tracing::info!(
+                release.id = %id,
+                files = unpacked.files,
+                directories = unpacked.directories,
+                links = unpacked.hard_links + unpacked.symlinks,
+                size_bytes = unpacked.bytes,
+                "tree is complete"
+            );
+            Ok(())
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    fn discard(&self, error: &ArchiveError, release: &Release) -> Result<(), AgentError> {
+        let ArchiveError::Layer { layer: name, .. } = error else {
+            return Ok(());
+        };
+        let damaged = release
+            .layers
+            .iter()
+            .filter(|layer| layer.reference().to_string() == *name);
+        damaged
+            .map(|layer| &layer.digest)
+            .try_for_each(|digest| self.cache.discard(digest))
+    }
+
+    /// On a full disk, gives up what is cached and not needed for this release: the next
+    /// attempt shall not fail for the sake of yesterday's layers.
+    fn make_room(&self, error: &AgentError, release: &Release) {
+        if error.is_storage_full() {
+            let needed: Vec<_> = release.layers.iter().map(|layer| &layer.digest).collect();
+            if let Err(error) = self.cache.remove_but(&needed) {
+                tracing::warn!("cannot clean the cache: {}", chain(&error));
+            }
+        }
+    }
+
+    async fn run_script(
+        &self,
+        memory: &mut Memory,
+        new: &Id,
+        old: Option<&Id>,
+        stop: &Stop,
+    ) -> Result<(), AgentError> {
+        let release = self.describe(memory, new).await?;
+        let record = Record::of(new, &release, &self.settings.channel);
+        memory.journal.write(|entry| {
+            entry.step = JournalStep::Script;
+            entry.unfinished = Some(new.clone());
+        })?;
+        if stop.is_stopped() {
+            return Err(AgentError::Interrupted);
+        }
+        let old = old.map(|id| {
+            let tree = self.directory.has_tree(id).then(|| self.directory.tree(id));
+            (id.to_string(), tree.unwrap_or_default())
+        });
+        let switch = Switch {
+            old,
+            new: &record,
+            new_root: self.directory.tree(new),
+            environment: release.image.environment(),
+            directory: self.directory.path(),
+        };
+        tracing::info!(release.id = %new, "running the script");
+        self.settings.script.run(&switch, stop).await
+    }
+
+    fn save(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
+        memory
+            .journal
+            .write(|entry| entry.step = JournalStep::Save)?;
+        let record = memory.journal.entry().release.clone();
+        let record = record.filter(|record| record.id == *id);
+        // Its journal entry was written before its script was run.
+        let record =
+            record.unwrap_or_else(|| Record::bare(id, self.settings.configuration.as_ref()));
+        file::replace(self.directory.state(), &record.to_json())
+    }
+
+    fn switch(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
+        memory.journal.write(|entry| {
+            entry.step = JournalStep::Switch;
+            entry.unfinished = None;
+            entry.deployed = entry.release.clone();
+        })?;
+        self.directory.switch(id)?;
+        // From here on there is nothing to finish.
+        memory
+            .journal
+            .write(|entry| entry.step = JournalStep::Clean)
+    }
+
+    fn clean(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
+        if self.settings.clean_old {
+            self.directory.remove_trees_but(&[id])?;
+        }
+        if let Some(record) = &memory.journal.entry().deployed {
+            let needed: Vec<_> = record.layers.iter().map(|layer| &layer.digest).collect();
+            self.cache.remove_but(&needed)?;
+        }
+        memory.journal.write(|entry| {
+            entry.step = JournalStep::Idle;
+            entry.release = None;
+        })
+    }
+}
+
+impl<S: Source> Executor for Deployer<S> {
+    async fn seen(&self, id: Id, manifest: Vec<u8>) {
+        self.memory.lock().await.manifest = Some((id, manifest));
+    }
+
+    async fn execute(&self, work: Work, stop: Stop) -> Result<Outcome, AgentError> {
+        let mut memory = self.memory.lock().await;
+        let memory = &mut *memory;
+        match work {
+            Work::Recover => return self.recover(memory),
+            Work::Fetch(id) => self.fetch(memory, &id, &stop).await?,
+            Work::Stage(id) => self.stage(memory, &id, &stop).await?,
+            Work::Script { new, old } => self.run_script(memory, &new, old.as_ref(), &stop).await?,
+            Work::Save(id) => self.save(memory, &id)?,
+            Work::Switch(id) => self.switch(memory, &id)?,
+            Work::Clean(id) => self.clean(memory, &id)?,
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+enum Found<T> {
+    Nothing,
+    Document(T),
+    Damaged(serde_json::Error),
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Found<T>, AgentError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(match serde_json::from_slice(&bytes) {
+            Ok(document) => Found::Document(document),
+            Err(error) => Found::Damaged(error),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(AgentError::io("read", path)(error)),
+    }
+}
+
+/// Returns a text as one line of the log, hints and all.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "; ")
+}
+
+/// Returns an error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    one_line(&text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,287 @@
+//! The agent's directory: where everything lies, who holds it, which tree is the current one.
+//! The only place that joins its paths.
+//!
+//! ```text
+//! lock                      held while an agent works here, with its process id
+//! state.json                the release that is deployed
+//! journal.json              what is being done
+//! cache/<algorithm>/<hex>   layers as fetched, <hex>.part while they come
+//! unpacked/<id>/            complete trees; unpacked/.staging-<id>/ while one is made
+//! current                   → unpacked/<id>
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use deploy_spec::Digest;
+use deployctl::archive::remove_tree;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    error::AgentError,
+    file::{self, TEMPORARY},
+};
+
+/// Trees under this name are being made.
+const STAGING: &str = ".staging-";
+/// More than any process id has.
+const PID_DIGITS: u64 = 20;
+
+/// A directory that this process, and no other agent, works in; released when dropped.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    state: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+impl Directory {
+    /// Takes the directory, which is made where it is missing, and everything in it that the
+    /// agent needs. Without `state` the state is kept in `state.json` within.
+    ///
+    /// # Errors
+    /// [`AgentError::Locked`] where another agent works in it; [`AgentError::Io`].
+    pub fn open(root: &Path, state: Option<&Path>) -> Result<Self, AgentError> {
+        fs::create_dir_all(root).map_err(AgentError::io("create directory", root))?;
+        // Absolute: the script gets these paths, and may have another idea of where it is.
+        let root = root
+            .canonicalize()
+            .map_err(AgentError::io("open directory", root))?;
+        let lock = lock(&root)?;
+        let state = match state {
+            Some(state) => writable_place(state)?,
+            None => root.join("state.json"),
+        };
+        let directory = Self {
+            root,
+            state,
+            _lock: lock,
+        };
+        let unpacked = directory.unpacked();
+        fs::create_dir_all(&unpacked).map_err(AgentError::io("create directory", unpacked))?;
+        Ok(directory)
+    }
+
+    /// Returns the directory itself, absolute.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the state file.
+    pub(crate) fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Returns the journal.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("journal.json")
+    }
+
+    /// Returns the directory of the fetched layers.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    fn unpacked(&self) -> PathBuf {
+        self.root.join("unpacked")
+    }
+
+    /// Returns where the tree of a release is, or would be.
+    pub(crate) fn tree(&self, id: &Digest) -> PathBuf {
+        self.unpacked().join(id.file_name())
+    }
+
+    /// Whether the tree of a release is there: it is complete then.
+    pub(crate) fn has_tree(&self, id: &Digest) -> bool {
+        self.tree(id).is_dir()
+    }
+
+    /// Returns an empty directory to make the tree of a release in.
+    pub(crate) fn create_staging(&self, id: &Digest) -> Result<PathBuf, AgentError> {
+        let staging = self.unpacked().join(format!("{STAGING}{}", id.file_name()));
+        remove_tree(&staging).map_err(AgentError::Remove)?;
+        fs::create_dir(&staging).map_err(AgentError::io("create directory", &staging))?;
+        Ok(staging)
+    }
+
+    /// Makes the tree in `staging`, which must be on stable storage, the one of a release.
+    pub(crate) fn publish(&self, staging: &Path, id: &Digest) -> Result<(), AgentError> {
+        let tree = self.tree(id);
+        fs::rename(staging, &tree).map_err(AgentError::io("publish", &tree))?;
+        file::sync_directory(&self.unpacked())
+    }
+
+    /// Returns the release that `current` points to, where it points to one.
+    pub(crate) fn current(&self) -> Option<Digest> {
+        let target = fs::read_link(self.root.join("current")).ok()?;
+        let name = target.strip_prefix("unpacked").ok()?.to_str()?;
+        Digest::from_file_name(name).ok()
+    }
+
+    /// Points `current` to the tree of a release, by one rename.
+    pub(crate) fn switch(&self, id: &Digest) -> Result<(), AgentError> {
+        // Relative, so that the directory can be moved.
+        let target = Path::new("unpacked").join(id.file_name());
+        file::replace_link(&self.root.join("current"), &target)
+    }
+
+    /// Removes trees that were not completed, and files that were not renamed.
+    pub(crate) fn remove_leftovers(&self) -> Result<(), AgentError> {
+        let state = self.state.parent().unwrap_or(&self.root).to_owned();
+        for (directory, prefix) in [
+            (self.unpacked(), STAGING),
+            (self.root.clone(), TEMPORARY),
+            (state, TEMPORARY),
+        ] {
+            for (name, path) in entries(&directory)? {
+                if name.starts_with(prefix) {
+                    remove_tree(&path).map_err(AgentError::Remove)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes every tree but those of `kept`.
+    pub(crate) fn remove_trees_but(&self, kept: &[&Digest]) -> Result<(), AgentError> {
+        for (name, path) in entries(&self.unpacked())? {
+            match Digest::from_file_name(&name) {
+                Ok(id) if !kept.contains(&&id) => {
+                    tracing::info!(release.id = %id, "removing an old tree");
+                    self.remove_published(&path, &name)?;
+                }
+                // Not ours.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a tree out of sight before anything in it goes: half a tree must never bear the
+    /// name of a complete one.
+    fn remove_published(&self, tree: &Path, name: &str) -> Result<(), AgentError> {
+        let hidden = self.unpacked().join(format!("{STAGING}{name}"));
+        remove_tree(&hidden).map_err(AgentError::Remove)?;
+        fs::rename(tree, &hidden).map_err(AgentError::io("remove", tree))?;
+        file::sync_directory(&self.unpacked())?;
+        remove_tree(&hidden).map_err(AgentError::Remove)
+    }
+}
+
+/// Returns names and paths in a directory; names that are no text are none of the agent's.
+pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, AgentError> {
+    let mut entries = Vec::new();
+    let failed = AgentError::io("read directory", directory);
+    let read = || -> std::io::Result<()> {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push((name, entry.path()));
+            }
+        }
+        Ok(())
+    };
+    let mut read = read;
+    match read() {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed(error)),
+        _ => Ok(entries),
+    }
+}
+
+/// Returns the absolute path of a file that can be written: better known before a script has
+/// run than after.
+fn writable_place(path: &Path) -> Result<PathBuf, AgentError> {
+    let place = || -> std::io::Result<PathBuf> {
+        let path = std::path::absolute(path)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        };
+        let parent = parent.canonicalize()?;
+        rustix::fs::access(&parent, rustix::fs::Access::WRITE_OK)?;
+        Ok(parent.join(name))
+    };
+    place().map_err(AgentError::io("write state file", path))
+}
+
+/// Takes the lock and writes who holds it. The system gives it back when the process ends,
+/// however it ends.
+fn lock(root: &Path) -> Result<File, AgentError> {
+    let path = root.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(AgentError::io("open", &path))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut text = String::new();
+            // A holder that has not written yet stays unnamed.
+            let holder = (&mut file).take(PID_DIGITS).read_to_string(&mut text).ok();
+            let holder = holder.and_then(|_| text.trim().parse().ok());
+            return Err(AgentError::Locked {
+                directory: root.to_owned(),
+                holder,
+            });
+        }
+        Err(errno) => return Err(AgentError::io("lock", path)(errno.into())),
+    }
+    let write = |file: &mut File| -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write(&mut file).map_err(AgentError::io("write", path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_agent_is_told_who_is_there() {
+        let place = tempfile::tempdir().unwrap();
+        let first = Directory::open(place.path(), None).unwrap();
+        let error = Directory::open(place.path(), None).unwrap_err();
+        let expected = Some(std::process::id());
+        assert!(
+            matches!(error, AgentError::Locked { holder, .. } if holder == expected),
+            "{error}"
+        );
+        drop(first);
+        Directory::open(place.path(), None).unwrap();
+    }
+
+    #[test]
+    fn trees_appear_when_published_and_leftovers_go() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(&place.path().join("made"), None).unwrap();
+        let (a, b) = (Digest::sha256(b"a"), Digest::sha256(b"b"));
+        for id in [&a, &b] {
+            let staging = directory.create_staging(id).unwrap();
+            fs::write(staging.join("file"), "x").unwrap();
+            assert!(!directory.has_tree(id));
+            directory.publish(&staging, id).unwrap();
+            assert!(directory.has_tree(id));
+        }
+        assert_eq!(directory.current(), None);
+        for id in [&a, &b] {
+            directory.switch(id).unwrap();
+            assert_eq!(directory.current().as_ref(), Some(id));
+        }
+        assert!(directory.path().join("current/file").exists());
+        directory.create_staging(&a).unwrap();
+        fs::write(directory.path().join(".tmp-x"), "x").unwrap();
+        directory.remove_leftovers().unwrap();
+        assert_eq!(entries(&directory.unpacked()).unwrap().len(), 2);
+        directory.remove_trees_but(&[&b]).unwrap();
+        assert!(!directory.has_tree(&a) && directory.has_tree(&b));
+    }
+}

@@ -1,0 +1,108 @@
+//! What can go wrong on a host. Returned by the steps of a deployment; logged once, by
+//! `runner`.
+
+use std::{io, path::PathBuf};
+
+use deploy_spec::{Digest, release::ReleaseError};
+use deployctl::archive::ArchiveError;
+
+use crate::source::SourceError;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// Another agent works in the directory.
+    #[error("another deploy-agent{} works in `{}`", holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(), directory.display())]
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+        /// Its process, where the lock file says so.
+        holder: Option<u32>,
+    },
+    /// A file system operation failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The script cannot be run.
+    #[error("script `{}` {reason}", path.display())]
+    Script {
+        /// The script.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The script ran and did not succeed.
+    #[error("script `{}` {outcome}", path.display())]
+    ScriptFailed {
+        /// The script.
+        path: PathBuf,
+        /// `exited with status 7`, `was ended by signal 9`.
+        outcome: String,
+    },
+    /// The source of releases failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The channel's manifest is no release.
+    #[error("`{id}` is no release that can be deployed")]
+    Release {
+        /// Its digest.
+        id: Digest,
+        /// Why it is none.
+        #[source]
+        source: ReleaseError,
+    },
+    /// A layer cannot be unpacked.
+    #[error("cannot unpack release `{id}`")]
+    Unpack {
+        /// The release.
+        id: Digest,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
+    /// Something in the agent's directory cannot be removed.
+    #[error(transparent)]
+    Remove(ArchiveError),
+    /// The agent was told to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl AgentError {
+    /// Returns the operation's error for use with `map_err`.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// Whether a disk is full.
+    pub fn is_storage_full(&self) -> bool {
+        let full = |source: &io::Error| {
+            matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        };
+        match self {
+            Self::Io { source, .. } => full(source),
+            Self::Source(error) => error.is_storage_full(),
+            Self::Unpack { source, .. } => source.is_storage_full(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! What the agent does next: a pure function of what it knows and what happened.
+//! `runner` calls it and executes the actions that it returns; nothing here waits, reads or
+//! writes.
+//!
+//! A deployment is a chain of steps, each of which can be done again without harm:
+//!
+//! ```text
+//! fetch → stage → script → save → switch → clean
+//! ```
+//!
+//! Whatever fails before `save` begins again at `fetch` after a pause, where everything that
+//! is there already is passed over; meanwhile the channel is watched, and another release
+//! takes the place of the failing one. From `save` on the script has succeeded: that is
+//! finished, and the script not run again.
+
+use deploy_spec::Digest;
+
+/// A release is known by the digest of its manifest.
+pub type Id = Digest;
+
+/// How long the agent stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Until it is told to stop.
+    Follow,
+    /// For one look at the channel and what follows from it.
+    Once,
+}
+
+/// How the agent ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// The release of the channel is deployed, or the agent was told to stop following.
+    Success,
+    /// It is not.
+    Failure,
+}
+
+/// A step of a deployment, or the one before all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Find out what is deployed and what an earlier run left unfinished.
+    Recover,
+    /// Bring the layers into the cache.
+    Fetch(Id),
+    /// Make the tree and publish it.
+    Stage(Id),
+    /// Run the script.
+    Script {
+        /// What it shall switch to.
+        new: Id,
+        /// What it finds: the deployed release, or one whose script did not succeed.
+        old: Option<Id>,
+    },
+    /// Record that the release is deployed.
+    Save(Id),
+    /// Point `current` to it.
+    Switch(Id),
+    /// Remove what is no longer needed.
+    Clean(Id),
+}
+
+/// How long to wait before the channel is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// Not at all: the registry holds its answer back, or nothing is known yet.
+    None,
+    /// One poll interval.
+    Poll,
+    /// Longer with every failure in a row, counted from 1.
+    Backoff(u32),
+}
+
+/// What is worth telling a person, each once for every change.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Report {
+    /// The channel's release is the deployed one.
+    Current(Id),
+    /// Another release is there and will be deployed.
+    Found(Id),
+    /// What failed is tried again after a pause, this many failures in a row.
+    Retrying(Id, u32),
+    /// The failing release is no longer wanted.
+    Abandoned(Id),
+    /// The release is deployed.
+    Deployed(Id),
+    /// The registry does not answer.
+    SourceLost,
+    /// It answers again.
+    SourceBack,
+    /// The channel is not there.
+    ChannelMissing,
+    /// An earlier run was ended between script and record.
+    Finishing(Id),
+}
+
+/// What the runner has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Do this, alone, and answer [`Event::Done`], [`Event::Recovered`] or [`Event::Failed`].
+    Work(Work),
+    /// Look at the channel until it is something else than the known release.
+    Watch {
+        /// What is known of it.
+        known: Option<Id>,
+        /// How long to wait first.
+        pause: Pause,
+    },
+    /// Answer [`Event::Retry`] after a pause that grows with the failures.
+    Retry {
+        /// Failures in a row, counted from 1.
+        failures: u32,
+    },
+    /// End the work that is being done, if it can be ended.
+    Interrupt,
+    /// Tell a person.
+    Report(Report),
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The first work is done.
+    Recovered {
+        /// What is deployed.
+        deployed: Option<Id>,
+        /// The release whose script was begun and is not known to have succeeded.
+        unfinished: Option<Id>,
+        /// The release whose script has succeeded and which is not recorded yet.
+        uncommitted: Option<Id>,
+    },
+    /// The work is done.
+    Done,
+    /// The work failed.
+    Failed,
+    /// The channel is this release.
+    Seen(Id),
+    /// The channel is what it was.
+    Unchanged {
+        /// Whether the registry held its answer back.
+        waited: bool,
+    },
+    /// There is no such channel.
+    Missing,
+    /// The channel could not be looked at.
+    SourceFailed,
+    /// The pause before a retry is over.
+    Retry,
+    /// The agent shall end.
+    Shutdown,
+}
+
+/// What the agent is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Finding out where an earlier run stopped.
+    Recovering,
+    /// Nothing to do until the channel moves.
+    Watching {
+        /// What the channel was when last seen.
+        seen: Option<Id>,
+    },
+    /// Something failed.
+    Waiting {
+        /// What shall be deployed.
+        target: Id,
+        /// How often it failed in a row.
+        failures: u32,
+        /// Where to go on.
+        resume: Resume,
+    },
+    /// A deployment.
+    Deploying {
+        /// What is deployed.
+        target: Id,
+        /// How often it failed in a row before.
+        failures: u32,
+        /// How far it is.
+        step: Step,
+    },
+    /// The end.
+    Stopped(Exit),
+}
+
+/// Where a deployment goes on after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Resume {
+    /// At its beginning.
+    Fetch,
+    /// Behind the script, which has succeeded.
+    Save,
+}
+
+/// The steps of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// See [`Work::Fetch`].
+    Fetch,
+    /// See [`Work::Stage`].
+    Stage,
+    /// See [`Work::Script`].
+    Script,
+    /// See [`Work::Save`].
+    Save,
+    /// See [`Work::Switch`].
+    Switch,
+    /// See [`Work::Clean`].
+    Clean,
+}
+
+/// How the source was when last asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    Answering,
+    Missing,
+    /// Failures in a row.
+    Silent(u32),
+}
+
+/// Failures are counted no further: pauses have long stopped growing.
+const FAILURES_MAX: u32 = 16;
+
+/// Everything that decides what comes next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    mode: Mode,
+    deployed: Option<Id>,
+    unfinished: Option<Id>,
+    source: Source,
+    /// Whether the channel has been seen in this run.
+    looked: bool,
+    stopping: bool,
+    phase: Phase,
+}
+
+impl State {
+    /// Returns the first state and what to do in it.
+    pub fn start(mode: Mode) -> (Self, Vec<Action>) {
+        let state = Self {
+            mode,
+            deployed: None,
+            unfinished: None,
+            source: Source::Answering,
+            looked: false,
+            stopping: false,
+            phase: Phase::Recovering,
+        };
+        (state, vec![Action::Work(Work::Recover)])
+    }
+
+    /// Returns what the agent is doing.
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// Returns what is deployed.
+    pub fn deployed(&self) -> Option<&Id> {
+        self.deployed.as_ref()
+    }
+
+    /// Returns the release whose script was begun and is not known to have succeeded.
+    pub fn unfinished(&self) -> Option<&Id> {
+        self.unfinished.as_ref()
+    }
+
+    /// Whether the last look at the channel failed.
+    pub fn source_is_silent(&self) -> bool {
+        matches!(self.source, Source::Silent(_))
+    }
+
+    /// Returns the state after an event, and what to do. An event that means nothing in this
+    /// state changes nothing.
+    pub fn step(mut self, event: Event) -> (Self, Vec<Action>) {
+        let actions = self.next(event);
+        (self, actions)
+    }
+
+    fn next(&mut self, event: Event) -> Vec<Action> {
+        match (self.phase.clone(), event) {
+            (Phase::Stopped(_), _) => Vec::new(),
+            (Phase::Watching { .. } | Phase::Waiting { .. }, Event::Shutdown) => {
+                self.stop_when_told()
+            }
+            (_, Event::Shutdown) => {
+                self.stopping = true;
+                vec![Action::Interrupt]
+            }
+            (
+                Phase::Recovering,
+                Event::Recovered {
+                    deployed,
+                    unfinished,
+                    uncommitted,
+                },
+            ) => self.recovered(deployed, unfinished, uncommitted),
+            (Phase::Recovering, Event::Failed) => self.stop(Exit::Failure),
+            (
+                Phase::Deploying {
+                    target,
+                    failures,
+                    step,
+                },
+                Event::Done,
+            ) => self.done(target, failures, step),
+            (
+                Phase::Deploying {
+                    target,
+                    failures,
+                    step,
+                },
+                Event::Failed,
+            ) => self.failed(target, failures, step),
+            (
+                Phase::Waiting {
+                    target,
+                    failures,
+                    resume,
+                },
+                Event::Retry,
+            ) => match resume {
+                Resume::Fetch => self.begin(target, failures, Step::Fetch),
+                Resume::Save => self.begin(target, failures, Step::Save),
+            },
+            (Phase::Watching { seen }, event) => self.watched(seen, None, event),
+            (
+                Phase::Waiting {
+                    target,
+                    failures,
+                    resume: Resume::Fetch,
+                },
+                event,
+            ) => self.watched(Some(target.clone()), Some((target, failures)), event),
+            _ => Vec::new(),
+        }
+    }
+
+    fn recovered(
+        &mut self,
+        deployed: Option<Id>,
+        unfinished: Option<Id>,
+        uncommitted: Option<Id>,
+    ) -> Vec<Action> {
+        self.deployed = deployed;
+        self.unfinished = unfinished;
+        match uncommitted {
+            Some(target) => {
+                let mut actions = vec![Action::Report(Report::Finishing(target.clone()))];
+                actions.extend(self.begin(target, 0, Step::Save));
+                actions
+            }
+            None if self.stopping => self.stop_when_told(),
+            None => self.watch(None, Pause::None),
+        }
+    }
+
+    /// A step is done: the next one, or the end of the deployment.
+    fn done(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
+        let next = match step {
+            Step::Fetch | Step::Stage if self.stopping => return self.stop_when_told(),
+            Step::Fetch => Step::Stage,
+            Step::Stage => {
+                let actions = self.begin(target.clone(), failures, Step::Script);
+                self.unfinished = Some(target);
+                return actions;
+            }
+            Step::Script => Step::Save,
+            Step::Save => {
+                self.deployed = Some(target.clone());
+                self.unfinished = None;
+                Step::Switch
+            }
+            Step::Switch => {
+                let mut actions = vec![Action::Report(Report::Deployed(target.clone()))];
+                actions.extend(self.begin(target, 0, Step::Clean));
+                return actions;
+            }
+            Step::Clean => return self.finished(target),
+        };
+        self.begin(target, failures, next)
+    }
+
+    fn failed(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
+        let resume = match step {
+            Step::Fetch | Step::Stage | Step::Script => Resume::Fetch,
+            Step::Save | Step::Switch => Resume::Save,
+            // The release runs; what was not removed now is removed after the next one.
+            Step::Clean => return self.finished(target),
+        };
+        if self.stopping {
+            return self.stop_when_told();
+        }
+        if self.mode == Mode::Once {
+            return self.stop(Exit::Failure);
+        }
+        let failures = (failures + 1).min(FAILURES_MAX);
+        self.phase = Phase::Waiting {
+            target: target.clone(),
+            failures,
+            resume,
+        };
+        let mut actions = vec![
+            Action::Report(Report::Retrying(target.clone(), failures)),
+            Action::Retry { failures },
+        ];
+        if resume == Resume::Fetch {
+            actions.push(Action::Watch {
+                known: Some(target),
+                pause: Pause::None,
+            });
+        }
+        actions
+    }
+
+    /// The deployment is over.
+    fn finished(&mut self, target: Id) -> Vec<Action> {
+        if self.stopping {
+            return self.stop_when_told();
+        }
+        // What a run before this one left over was finished: the look is still to come.
+        if !self.looked {
+            return self.watch(None, Pause::None);
+        }
+        if self.mode == Mode::Once {
+            return self.stop(Exit::Success);
+        }
+        self.watch(Some(target), Pause::None)
+    }
+
+    /// Something was heard of the channel, while nothing is done or `waiting` is to be tried
+    /// again.
+    fn watched(
+        &mut self,
+        known: Option<Id>,
+        waiting: Option<(Id, u32)>,
+        event: Event,
+    ) -> Vec<Action> {
+        match event {
+            Event::Seen(id) => {
+                let mut actions = self.heard();
+                self.looked = true;
+                actions.extend(self.seen(id, waiting));
+                actions
+            }
+            Event::Unchanged { waited } => {
+                let mut actions = self.heard();
+                let pause = if waited { Pause::None } else { Pause::Poll };
+                actions.push(Action::Watch { known, pause });
+                actions
+            }
+            Event::Missing => {
+                let mut actions = self.heard();
+                if self.source != Source::Missing {
+                    self.source = Source::Missing;
+                    actions.push(Action::Report(Report::ChannelMissing));
+                }
+                if self.mode == Mode::Once {
+                    actions.extend(self.stop(Exit::Failure));
+                    return actions;
+                }
+                actions.push(Action::Watch {
+                    known,
+                    pause: Pause::Poll,
+                });
+                actions
+            }
+            Event::SourceFailed => {
+                let failures = match self.source {
+                    Source::Silent(failures) => (failures + 1).min(FAILURES_MAX),
+                    _ => 1,
+                };
+                let mut actions = Vec::new();
+                if failures == 1 && self.mode == Mode::Follow {
+                    actions.push(Action::Report(Report::SourceLost));
+                }
+                self.source = Source::Silent(failures);
+                if self.mode == Mode::Once {
+                    actions.extend(self.stop(Exit::Failure));
+                    return actions;
+                }
+                actions.push(Action::Watch {
+                    known,
+                    pause: Pause::Backoff(failures),
+                });
+                actions
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The channel is release `id`.
+    fn seen(&mut self, id: Id, waiting: Option<(Id, u32)>) -> Vec<Action> {
+        self.source = Source::Answering;
+        match &waiting {
+            Some((target, _)) if *target == id => {
+                return vec![Action::Watch {
+                    known: Some(id),
+                    pause: Pause::None,
+                }];
+            }
+            _ => {}
+        }
+        let mut actions = Vec::new();
+        if let Some((target, _)) = waiting {
+            actions.push(Action::Report(Report::Abandoned(target)));
+        }
+        // A script that was begun for another release has left the host nowhere: then the
+        // deployed release has to be deployed again.
+        if self.deployed.as_ref() == Some(&id) && self.unfinished.is_none() {
+            actions.push(Action::Report(Report::Current(id.clone())));
+            actions.extend(match self.mode {
+                Mode::Once => self.stop(Exit::Success),
+                Mode::Follow => self.watch(Some(id), Pause::None),
+            });
+            return actions;
+        }
+        actions.push(Action::Report(Report::Found(id.clone())));
+        actions.extend(self.begin(id, 0, Step::Fetch));
+        actions
+    }
+
+    /// The source has answered, whatever it said.
+    fn heard(&mut self) -> Vec<Action> {
+        match self.source {
+            Source::Silent(_) => {
+                self.source = Source::Answering;
+                vec![Action::Report(Report::SourceBack)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn begin(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
+        self.phase = Phase::Deploying {
+            target: target.clone(),
+            failures,
+            step,
+        };
+        let work = match step {
+            Step::Fetch => Work::Fetch(target),
+            Step::Stage => Work::Stage(target),
+            Step::Script => Work::Script {
+                old: self.old(&target),
+                new: target,
+            },
+            Step::Save => Work::Save(target),
+            Step::Switch => Work::Switch(target),
+            Step::Clean => Work::Clean(target),
+        };
+        vec![Action::Work(work)]
+    }
+
+    /// What the script finds when it shall switch to `target`.
+    fn old(&self, target: &Id) -> Option<Id> {
+        if self.deployed.as_ref() == Some(target) {
+            self.unfinished
+                .clone()
+                .filter(|unfinished| unfinished != target)
+        } else {
+            self.deployed.clone()
+        }
+    }
+
+    fn watch(&mut self, seen: Option<Id>, pause: Pause) -> Vec<Action> {
+        self.phase = Phase::Watching { seen: seen.clone() };
+        vec![Action::Watch { known: seen, pause }]
+    }
+
+    fn stop_when_told(&mut self) -> Vec<Action> {
+        self.stop(match self.mode {
+            Mode::Follow => Exit::Success,
+            Mode::Once => Exit::Failure,
+        })
+    }
+
+    fn stop(&mut self, exit: Exit) -> Vec<Action> {
+        self.phase = Phase::Stopped(exit);
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! A release as the host remembers it, and as the script can read it: the JSON document of
+//! the state file and of STATEFILE. Written and read by `deployer`.
+
+use deploy_spec::{Digest, Release};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The names are those of the original tools, so that scripts that read STATEFILE go on
+/// working; `Id`, `Release` and `Channel` are new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Record {
+    /// The configuration.
+    pub(crate) name: String,
+    /// When the release was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) mtime: Option<Timestamp>,
+    /// The hexadecimal part of the id.
+    pub(crate) hash: String,
+    /// Digest of the release's manifest: NEWID.
+    pub(crate) id: Digest,
+    /// Its number, `v7`; images that no release was made of have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) release: Option<String>,
+    /// The channel that it was found on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<String>,
+    /// Lowest first.
+    #[serde(default)]
+    pub(crate) layers: Vec<LayerRecord>,
+}
+
+/// A layer of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct LayerRecord {
+    /// The component.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// The archive, relative to the agent's directory; there until it is needed no more.
+    pub(crate) file: String,
+    /// The hexadecimal part of the archive's digest.
+    pub(crate) hash: String,
+    /// The archive's digest.
+    pub(crate) digest: Digest,
+    /// When the version was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ctime: Option<Timestamp>,
+}
+
+impl Record {
+    /// Returns the record of a release.
+    pub(crate) fn of(id: &Digest, release: &Release, channel: &str) -> Self {
+        let layer = |layer: &deploy_spec::ReleaseLayer| LayerRecord {
+            name: layer.component.to_string(),
+            version: layer.version.to_string(),
+            file: format!("cache/{}/{}", layer.digest.algorithm(), layer.digest.hex()),
+            hash: layer.digest.hex().to_owned(),
+            digest: layer.digest.clone(),
+            ctime: layer.created,
+        };
+        Self {
+            release: release.number.map(|number| number.to_string()),
+            mtime: release.created,
+            channel: Some(channel.to_owned()),
+            layers: release.layers.iter().map(layer).collect(),
+            ..Self::bare(id, release.configuration.as_ref())
+        }
+    }
+
+    /// Returns what is known of a release of which only the tree is left.
+    pub(crate) fn bare(id: &Digest, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mtime: None,
+            hash: id.hex().to_owned(),
+            id: id.clone(),
+            release: None,
+            channel: None,
+            layers: Vec::new(),
+        }
+    }
+
+    /// Returns the document: JSON, indented by tabs as the original's.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+        self.serialize(&mut serializer)
+            .expect("texts and numbers are always JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_survive_a_round_trip_and_keep_the_originals_names() {
+        let id = Digest::sha256(b"manifest");
+        let layer = Digest::sha256(b"layer");
+        let record = Record {
+            release: Some("v7".to_owned()),
+            layers: vec![LayerRecord {
+                name: "code".to_owned(),
+                version: "v01".to_owned(),
+                file: format!("cache/sha256/{}", layer.hex()),
+                hash: layer.hex().to_owned(),
+                digest: layer,
+                ctime: Some("2017-03-01T11:28:18Z".parse().unwrap()),
+            }],
+            ..Record::bare(&id, "project1")
+        };
+        let json = record.to_json();
+        assert_eq!(serde_json::from_slice::<Record>(&json).unwrap(), record);
+        let text = String::from_utf8(json).unwrap();
+        for part in [
+            "{\n\t\"Name\": \"project1\"",
+            "\"Hash\": ",
+            "\"Layers\": [",
+            "\"Ctime\": \"2017-03-01T11:28:18Z\"",
+            "\"File\": \"cache/sha256/",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}

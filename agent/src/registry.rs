@@ -1,0 +1,66 @@
+//! A configuration's repository in an OCI registry, as a source. Made by `main`.
+
+use std::{path::Path, time::Duration};
+
+use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Prefix, Tag};
+use deployctl::client::{Progress, Registry, Repository, Watched};
+
+use crate::source::{Look, Source, SourceError};
+
+/// Follows one channel of one configuration.
+#[derive(Clone, Debug)]
+pub struct RegistrySource {
+    repository: Repository,
+    channel: Tag,
+}
+
+impl RegistrySource {
+    /// Returns the source. Connects to nothing yet.
+    pub fn new(
+        registry: &Registry,
+        prefix: &Prefix,
+        configuration: &ConfigurationName,
+        channel: &Channel,
+    ) -> Self {
+        Self {
+            repository: registry.repository(prefix.configuration(configuration)),
+            channel: Tag::from(channel),
+        }
+    }
+}
+
+impl Source for RegistrySource {
+    fn name(&self) -> String {
+        let address = self.repository.registry().address().authority();
+        format!("{address}/{}:{}", self.repository.name(), self.channel)
+    }
+
+    async fn look(&self, known: Option<&Digest>, wait: Duration) -> Result<Look, SourceError> {
+        let watched = self
+            .repository
+            .watch_manifest(&self.channel, known, wait)
+            .await;
+        Ok(match watched.map_err(SourceError::new)? {
+            Watched::Changed(manifest) => Look::Manifest {
+                id: manifest.digest,
+                bytes: manifest.bytes.to_vec(),
+            },
+            Watched::Unchanged { waited } => Look::Unchanged { waited },
+            Watched::Missing => Look::Missing,
+        })
+    }
+
+    async fn document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SourceError> {
+        let bytes = self.repository.blob_bytes(&descriptor.digest, limit).await;
+        Ok(bytes.map_err(SourceError::new)?.to_vec())
+    }
+
+    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
+        let progress = Progress::none();
+        self.repository
+            .download(digest, Some(size), path, &progress)
+            .await
+            .map(drop)
+            .map_err(SourceError::new)
+    }
+}

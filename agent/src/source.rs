@@ -1,0 +1,91 @@
+//! Where releases and their layers come from. `deployer` and `runner` know nothing else of
+//! registries.
+
+use std::{error::Error, future::Future, io, path::Path, time::Duration};
+
+use deploy_spec::{Descriptor, Digest};
+
+/// What a look at the channel found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// This manifest.
+    Manifest {
+        /// Its digest, which its bytes have.
+        id: Digest,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// The known manifest still.
+    Unchanged {
+        /// Whether the answer was held back as long as was asked for.
+        waited: bool,
+    },
+    /// Nothing: there is no such configuration or channel.
+    Missing,
+}
+
+/// Why a source did not give what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    message: String,
+    storage_full: bool,
+}
+
+impl SourceError {
+    /// Returns the error that reads as `error` does.
+    pub fn new(error: impl Error) -> Self {
+        let mut message = error.to_string();
+        let mut storage_full = false;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message = format!("{message}: {error}");
+            storage_full |= error.downcast_ref::<io::Error>().is_some_and(|error| {
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                )
+            });
+            cause = error.source();
+        }
+        Self {
+            message,
+            storage_full,
+        }
+    }
+
+    /// Whether the disk that a layer was to be written to is full.
+    pub fn is_storage_full(&self) -> bool {
+        self.storage_full
+    }
+}
+
+/// One channel of one configuration, and the content of its releases.
+pub trait Source: Send + Sync + 'static {
+    /// Returns how people know the channel, for logs.
+    fn name(&self) -> String;
+
+    /// Returns what the channel is, at the latest after `wait`. Sources that can, hold the
+    /// answer back until the channel is something else than `known`.
+    fn look(
+        &self,
+        known: Option<&Digest>,
+        wait: Duration,
+    ) -> impl Future<Output = Result<Look, SourceError>> + Send;
+
+    /// Returns a small blob, verified; more than `limit` bytes are an error.
+    fn document(
+        &self,
+        descriptor: &Descriptor,
+        limit: u64,
+    ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
+
+    /// Brings a blob into the file at `path`, which holds its beginning if it exists. When it
+    /// returns, the file is the blob, verified and on stable storage.
+    fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
