@@ -53,6 +53,8 @@ pub enum Condition {
     Absent,
     /// Only where the tag still is this manifest (`If-Match`).
     Matches(Digest),
+    /// Never: what a registry stores all the same takes no notice of conditions.
+    Never,
 }
 
 /// What became of a manifest that was to be written.
@@ -201,15 +203,16 @@ impl Repository {
             Reference::Digest(digest) => Digest::of(digest.algorithm(), &bytes),
             Reference::Tag(_) => Digest::sha256(&bytes),
         };
-        let operation = format!("put manifest `{reference}` of `{}`", self.name);
-        let url = self.url(&format!("manifests/{reference}"));
-        let call = Call::new(operation.clone(), Scope::push(&self.name), Method::PUT, url)
+        let call = self
+            .put_call(reference)
             .header(CONTENT_TYPE, media_type)
             .body(bytes);
+        let operation = call.operation.clone();
         let call = match condition {
             Condition::Always => call,
             Condition::Absent => call.header(IF_NONE_MATCH, "*"),
             Condition::Matches(known) => call.header(IF_MATCH, &etag(known)),
+            Condition::Never => call.header(IF_MATCH, &etag(&nothing())),
         };
         let response = self.transport.send(call).await?;
         let headers = response.headers();
@@ -239,6 +242,32 @@ impl Repository {
             }
             _ => Err(self.transport.refusal(&operation, response).await),
         }
+    }
+
+    /// Returns whether the registry takes notice of conditions on writes.
+    ///
+    /// Asks it to store a manifest that it has already, by digest, on a condition that does not
+    /// hold; where that is done all the same, nothing is different than before.
+    ///
+    /// # Errors
+    /// [`ClientError`] where the registry cannot be asked.
+    pub async fn honours_conditions(&self, stored: &Manifest) -> Result<bool, ClientError> {
+        let call = self
+            .put_call(&Reference::Digest(stored.digest.clone()))
+            .header(CONTENT_TYPE, &stored.media_type)
+            .header(IF_MATCH, &etag(&nothing()))
+            .body(stored.bytes.clone());
+        let response = self.transport.send(call).await?;
+        Ok(response.status() == StatusCode::PRECONDITION_FAILED)
+    }
+
+    fn put_call(&self, reference: &Reference) -> Call {
+        Call::new(
+            format!("put manifest `{reference}` of `{}`", self.name),
+            Scope::push(&self.name),
+            Method::PUT,
+            self.url(&format!("manifests/{reference}")),
+        )
     }
 
     /// Deletes a tag, or a manifest with all its tags. Returns whether there was one.
@@ -331,6 +360,11 @@ fn announced_digest(headers: &HeaderMap) -> Option<Digest> {
 
 fn etag(digest: &Digest) -> String {
     format!("\"{digest}\"")
+}
+
+/// The digest of no manifest: none is empty.
+fn nothing() -> Digest {
+    Digest::sha256(b"")
 }
 
 fn parse_etag(text: &str) -> Option<Digest> {

@@ -14,13 +14,17 @@
 //! channel is read: manifest D, number N. The new release is written under its own tag
 //! `v<N+1>`, with D as its parent, on the condition that the tag is new; then the channel is
 //! moved to it, on the condition that it still is D. Whoever finds `v<N+1>` taken by a release
-//! with parent D moves the channel for its maker (who may have died in between) and starts
-//! over. So each round of the contest has a winner, and no change is lost.
+//! with parent D starts over, and where it is still so then, moves the channel for its maker,
+//! who may have died in between. So each round of the contest has a winner, and no change is lost.
 //!
-//! A registry without conditional writes takes both writes unconditionally; each is preceded
-//! and followed by a look, which leaves a window of milliseconds between two clients.
+//! A registry without conditional writes is found out by one that must not succeed. There a
+//! number belongs to whoever wrote its tag last, once it has stayed as it is for a moment that
+//! is long against a request; only then is the channel moved. That is safe while requests take
+//! less than the moment, costs it with every release, and is the most that plain reads and
+//! writes allow.
 
 mod compose;
+mod contest;
 mod delete;
 mod error;
 mod project;

@@ -1,26 +1,21 @@
 //! Releases of a configuration: read from a channel, and made without locks as the module's
 //! documentation tells.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use deploy_spec::{
-    Channel, ConfigurationName, Digest, Outline, Reference, Release, ReleaseLayer, ReleaseNumber,
-    Tag, annotation, media_type, release::Image,
+    Channel, ConfigurationName, Digest, Reference, Release, ReleaseLayer, ReleaseNumber, Tag,
+    release::Image,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{OpsError, Project, version::PARALLEL};
-use crate::{
-    client::{Condition, Content, Manifest, Progress, Put, Repository},
-    transfer,
-};
+use super::{OpsError, Project, contest::Contest, version::PARALLEL};
+use crate::{client::Progress, transfer};
 
 /// The largest image configuration that is read.
 const CONFIG_MAX: u64 = 16 * 1024 * 1024;
 /// Every round has a winner, so that this many others at once can be outlasted.
 const ROUNDS: u32 = 1000;
-/// How far the history of a release is followed.
-const HISTORY_MAX: u32 = 10_000;
 
 /// A release as found under a tag.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,19 +77,14 @@ impl Project {
         channel: &Channel,
         mut change: impl FnMut(Option<&Shown>) -> Result<Option<Draft>, OpsError>,
     ) -> Result<Outcome, OpsError> {
-        let maker = Maker {
-            project: self,
-            repository: self.configuration(configuration),
-            configuration,
-            channel,
-            channel_tag: Tag::from(channel),
-        };
+        let mut contest = Contest::new(self.configuration(configuration), channel);
+        let tag = Tag::from(channel);
         let mut present = HashSet::new();
         for round in 0..ROUNDS {
             if round > 0 {
-                back_off(round).await;
+                contest.back_off(round).await;
             }
-            let before = self.find_release(configuration, &maker.channel_tag).await?;
+            let before = self.find_release(configuration, &tag).await?;
             let Some(draft) = change(before.as_ref())? else {
                 let now = before.ok_or_else(|| OpsError::UnknownChannel {
                     configuration: configuration.clone(),
@@ -106,46 +96,56 @@ impl Project {
                     changed: false,
                 });
             };
-            maker
-                .bring_layers(before.as_ref(), &draft.layers, &mut present)
+            self.bring_layers(before.as_ref(), &draft.layers, configuration, &mut present)
                 .await?;
-            if let Some(now) = maker.publish(before.as_ref(), draft).await? {
-                return Ok(Outcome {
-                    before,
-                    now,
-                    changed: true,
-                });
-            }
+            let (id, release) = {
+                let parent = before.as_ref().map(|shown| shown.id.clone());
+                let release = self.drafted(configuration, channel, parent, draft);
+                let first = self.first_number(before.as_ref(), configuration).await?;
+                match contest.enter(release, first).await? {
+                    Some(won) => won,
+                    None => continue,
+                }
+            };
+            return Ok(Outcome {
+                before,
+                now: Shown { id, release },
+                changed: true,
+            });
         }
         Err(OpsError::Contended {
             configuration: configuration.clone(),
             rounds: ROUNDS,
         })
     }
-}
 
-/// Keeps many clients from going in step; grows a little with every lost round.
-async fn back_off(round: u32) {
-    let longest = 10 << round.min(4);
-    let milliseconds = rand::random_range(0..=longest);
-    tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-}
+    fn drafted(
+        &self,
+        configuration: &ConfigurationName,
+        channel: &Channel,
+        parent: Option<Digest>,
+        draft: Draft,
+    ) -> Release {
+        Release {
+            configuration: configuration.clone(),
+            number: None,
+            created: Some(self.now()),
+            parent,
+            channel: Some(channel.clone()),
+            author: self.author.clone(),
+            reason: draft.reason,
+            layers: draft.layers,
+            image: draft.image,
+        }
+    }
 
-/// One attempt after the other at a release of one configuration.
-struct Maker<'a> {
-    project: &'a Project,
-    repository: Repository,
-    configuration: &'a ConfigurationName,
-    channel: &'a Channel,
-    channel_tag: Tag,
-}
-
-impl Maker<'_> {
-    /// Makes sure that the repository has the layers which the release before had not.
+    /// Makes sure that the configuration's repository has the layers which the release before
+    /// had not.
     async fn bring_layers(
         &self,
         before: Option<&Shown>,
         layers: &[ReleaseLayer],
+        configuration: &ConfigurationName,
         present: &mut HashSet<Digest>,
     ) -> Result<(), OpsError> {
         let kept = before.into_iter().flat_map(|shown| &shown.release.layers);
@@ -153,11 +153,12 @@ impl Maker<'_> {
         let missing = layers
             .iter()
             .filter(|layer| !present.contains(&layer.digest));
+        let target = &self.configuration(configuration);
         let brought: Vec<Digest> = stream::iter(missing)
             .map(|layer| async move {
-                let from = self.project.component(&layer.component);
+                let from = self.component(&layer.component);
                 let (digest, size) = (&layer.digest, layer.size);
-                transfer::blob(digest, size, &from, &self.repository, &Progress::none()).await?;
+                transfer::blob(digest, size, &from, target, &Progress::none()).await?;
                 Ok::<_, OpsError>(digest.clone())
             })
             .buffer_unordered(PARALLEL)
@@ -167,188 +168,22 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Writes the release and moves the channel to it; nothing where somebody else was faster.
-    async fn publish(
+    async fn first_number(
         &self,
         before: Option<&Shown>,
-        draft: Draft,
-    ) -> Result<Option<Shown>, OpsError> {
-        let parent = before.map(|shown| shown.id.clone());
-        let mut release = Release {
-            configuration: self.configuration.clone(),
-            number: None,
-            created: Some(self.project.now()),
-            parent: parent.clone(),
-            channel: Some(self.channel.clone()),
-            author: self.project.author.clone(),
-            reason: draft.reason,
-            layers: draft.layers,
-            image: draft.image,
-        };
-        let mut number = self.first_number(before).await?;
-        loop {
-            match self.taken(number).await? {
-                Some(theirs) if self.continues(&theirs, parent.as_ref()) => {
-                    self.move_channel(&theirs, parent.as_ref()).await?;
-                    return Ok(None);
-                }
-                Some(_) => {
-                    number = number.next();
-                    continue;
-                }
-                None => {}
-            }
-            release.number = Some(number);
-            let ours = self.write(number, &release).await?;
-            let Some(ours) = ours else {
-                // Taken in this moment: by whom?
-                continue;
-            };
-            self.move_channel(&ours, parent.as_ref()).await?;
-            if self.is_in_channel(&ours.digest, number).await? {
-                return Ok(Some(Shown {
-                    id: ours.digest,
-                    release,
-                }));
-            }
-            self.withdraw(number, &ours.digest).await;
-            return Ok(None);
-        }
-    }
-
-    async fn first_number(&self, before: Option<&Shown>) -> Result<ReleaseNumber, OpsError> {
+        configuration: &ConfigurationName,
+    ) -> Result<ReleaseNumber, OpsError> {
         match before.map(|shown| shown.release.number) {
             None => Ok(ReleaseNumber::FIRST),
             Some(Some(number)) => Ok(number.next()),
             // An image that another client has put there: its releases are counted from the
             // highest number there is.
             Some(None) => {
-                let tags = self.repository.tags().await?;
+                let tags = self.configuration(configuration).tags().await?;
                 let numbers = tags.iter().filter_map(|tag| tag.as_str().parse().ok());
                 let last: Option<ReleaseNumber> = numbers.max();
                 Ok(last.map_or(ReleaseNumber::FIRST, ReleaseNumber::next))
             }
-        }
-    }
-
-    /// Returns the manifest that has this number already.
-    async fn taken(&self, number: ReleaseNumber) -> Result<Option<Manifest>, OpsError> {
-        let tag = Reference::Tag(Tag::from(number));
-        if self.repository.manifest_head(&tag).await?.is_none() {
-            return Ok(None);
-        }
-        Ok(self.repository.manifest(&tag).await?)
-    }
-
-    /// True for a release of our channel that was made of the one that the channel is.
-    fn continues(&self, theirs: &Manifest, parent: Option<&Digest>) -> bool {
-        let Ok(outline) = Outline::parse(None, &theirs.bytes) else {
-            return false;
-        };
-        let text = |key: &str| outline.annotations.get(key).map(String::as_str);
-        let parent = parent.map(Digest::to_string);
-        text(annotation::PARENT) == parent.as_deref()
-            && text(annotation::CHANNEL) == Some(self.channel.as_str())
-    }
-
-    /// Writes a release under its number; nothing where the number is taken.
-    async fn write(
-        &self,
-        number: ReleaseNumber,
-        release: &Release,
-    ) -> Result<Option<Manifest>, OpsError> {
-        let documents = release.to_documents().map_err(|source| OpsError::Release {
-            configuration: self.configuration.clone(),
-            source,
-        })?;
-        let digest = Digest::sha256(&documents.config);
-        let config = Content::Bytes(documents.config.into());
-        self.repository
-            .upload(&digest, &config, &Progress::none())
-            .await?;
-        let ours = Manifest {
-            digest: Digest::sha256(&documents.manifest),
-            media_type: media_type::IMAGE_MANIFEST.to_owned(),
-            bytes: documents.manifest.into(),
-        };
-        let tag = Reference::Tag(Tag::from(number));
-        if self.put(&tag, &ours, &Condition::Absent).await? != Put::Stored {
-            return Ok(None);
-        }
-        // Without conditional writes two makers can both be told that theirs is stored.
-        let stored = self.repository.manifest_head(&tag).await?;
-        Ok(stored
-            .is_some_and(|head| head.digest == ours.digest)
-            .then_some(ours))
-    }
-
-    /// Moves the channel from the parent to a release, unless it is elsewhere by now.
-    async fn move_channel(
-        &self,
-        release: &Manifest,
-        parent: Option<&Digest>,
-    ) -> Result<(), OpsError> {
-        let condition = match parent {
-            Some(parent) => Condition::Matches(parent.clone()),
-            None => Condition::Absent,
-        };
-        let tag = Reference::Tag(self.channel_tag.clone());
-        self.put(&tag, release, &condition).await?;
-        Ok(())
-    }
-
-    async fn put(
-        &self,
-        tag: &Reference,
-        manifest: &Manifest,
-        condition: &Condition,
-    ) -> Result<Put, OpsError> {
-        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
-        let put = self
-            .repository
-            .put_manifest(tag, media_type, bytes, condition);
-        Ok(put.await?)
-    }
-
-    /// True where the channel is this release or a later one made of it: moved by us, by a
-    /// helper, or already further on.
-    async fn is_in_channel(&self, ours: &Digest, number: ReleaseNumber) -> Result<bool, OpsError> {
-        let mut reference = Reference::Tag(self.channel_tag.clone());
-        for _ in 0..HISTORY_MAX {
-            let Some(manifest) = self.repository.manifest(&reference).await? else {
-                return Ok(false);
-            };
-            if manifest.digest == *ours {
-                return Ok(true);
-            }
-            let Ok(outline) = Outline::parse(None, &manifest.bytes) else {
-                return Ok(false);
-            };
-            let text = |key: &str| outline.annotations.get(key);
-            let found: Option<ReleaseNumber> =
-                text(annotation::VERSION).and_then(|text| text.parse().ok());
-            let parent: Option<Digest> =
-                text(annotation::PARENT).and_then(|text| text.parse().ok());
-            match (found, parent) {
-                // Numbers only grow along a line of descent.
-                (Some(found), Some(parent)) if found > number => {
-                    reference = Reference::Digest(parent);
-                }
-                _ => return Ok(false),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Takes a release back that lost, where it is still ours. Best effort: a number that stays
-    /// taken is passed over by the next maker.
-    async fn withdraw(&self, number: ReleaseNumber, ours: &Digest) {
-        let tag = Reference::Tag(Tag::from(number));
-        let head = self.repository.manifest_head(&tag).await;
-        if head.is_ok_and(|head| head.is_some_and(|head| head.digest == *ours))
-            && let Err(error) = self.repository.delete_manifest(&tag).await
-        {
-            tracing::debug!(%number, %error, "a release that lost the contest stays");
         }
     }
 }
