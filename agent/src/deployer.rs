@@ -124,6 +124,12 @@ impl<S: Source> Deployer<S> {
         {
             self.directory.switch(id)?;
         }
+        if let Some(id) = &deployed
+            && entry.step == JournalStep::Clean
+            && let Err(error) = self.clean(memory, id)
+        {
+            tracing::warn!("cannot clean up: {}", chain(&error));
+        }
         Ok(Outcome::Recovered {
             deployed,
             unfinished: entry.unfinished,
@@ -357,7 +363,14 @@ impl<S: Source> Deployer<S> {
             directory: self.directory.path(),
         };
         tracing::info!(release.id = %new, "running the script");
-        self.settings.script.run(&switch, stop).await
+        self.settings.script.run(&switch, stop).await?;
+        // At once, so that a crash from here on does not run it again. Where it cannot be
+        // written, saving cannot either and says so.
+        let noted = memory.journal.write(|entry| entry.step = JournalStep::Save);
+        if let Err(error) = noted {
+            tracing::debug!("{}", chain(&error));
+        }
+        Ok(())
     }
 
     fn save(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {

@@ -1,7 +1,10 @@
 //! The machine, checked as a model: every state that can be reached by any events, and what
 //! holds in all of them.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::OnceLock,
+};
 
 use super::*;
 
@@ -41,7 +44,16 @@ fn events() -> Vec<Event> {
 type Graph = HashMap<State, Vec<(Event, State, Vec<Action>)>>;
 
 /// Returns every state that can be reached, with every step out of it.
-fn explore(mode: Mode) -> Graph {
+fn explore(mode: Mode) -> &'static Graph {
+    static FOLLOW: OnceLock<Graph> = OnceLock::new();
+    static ONCE: OnceLock<Graph> = OnceLock::new();
+    match mode {
+        Mode::Follow => FOLLOW.get_or_init(|| visit(mode)),
+        Mode::Once => ONCE.get_or_init(|| visit(mode)),
+    }
+}
+
+fn visit(mode: Mode) -> Graph {
     let mut graph = Graph::new();
     let mut open = VecDeque::from([State::start(mode).0]);
     let events = events();
@@ -90,7 +102,7 @@ fn every_state_has_a_way_out() {
         assert!(graph.len() > 100, "{} states", graph.len());
         // Backwards from the ends: whoever is not met cannot end.
         let mut before: HashMap<&State, Vec<&State>> = HashMap::new();
-        for (state, steps) in &graph {
+        for (state, steps) in graph {
             for (event, next, _) in steps {
                 if possible(state, event) {
                     before.entry(next).or_default().push(state);
@@ -116,7 +128,7 @@ fn every_state_has_a_way_out() {
 #[test]
 fn whatever_state_the_agent_is_in_it_ends_on_the_newest_release() {
     let newest = id('c');
-    for state in explore(Mode::Follow).into_keys() {
+    for state in explore(Mode::Follow).keys() {
         if state.stopping || matches!(state.phase, Phase::Stopped(_)) {
             continue;
         }
@@ -180,7 +192,7 @@ fn no_state_waits_for_what_nobody_started() {
     for mode in [Mode::Follow, Mode::Once] {
         for (state, steps) in explore(mode) {
             for (event, next, actions) in steps {
-                if !possible(&state, &event) {
+                if !possible(state, event) {
                     continue;
                 }
                 let works = actions
@@ -197,7 +209,7 @@ fn no_state_waits_for_what_nobody_started() {
                     .count();
                 let expected = match &next.phase {
                     // The work goes on while it is told to stop.
-                    Phase::Deploying { .. } | Phase::Recovering if event == Event::Shutdown => {
+                    Phase::Deploying { .. } | Phase::Recovering if *event == Event::Shutdown => {
                         (0, 0, 0)
                     }
                     Phase::Deploying { .. } => (1, 0, 0),
@@ -229,8 +241,8 @@ fn events_that_mean_nothing_change_nothing() {
     for mode in [Mode::Follow, Mode::Once] {
         for (state, steps) in explore(mode) {
             for (event, next, actions) in steps {
-                if !possible(&state, &event) {
-                    assert_eq!((&next, &actions[..]), (&state, &[][..]), "{event:?}");
+                if !possible(state, event) {
+                    assert_eq!((next, &actions[..]), (state, &[][..]), "{event:?}");
                 }
             }
         }
@@ -246,7 +258,7 @@ fn only_a_saved_release_becomes_the_deployed_one() {
                     &state.phase,
                     Phase::Deploying { target, step: Step::Save, .. } if next.deployed.as_ref() == Some(target)
                 );
-                assert!(saved && event == Event::Done, "{state:?} {event:?}");
+                assert!(saved && *event == Event::Done, "{state:?} {event:?}");
             }
         }
     }
@@ -264,7 +276,7 @@ fn the_script_is_never_run_twice_without_a_pause_or_another_release() {
             continue;
         };
         for (event, next, _) in steps {
-            if event == Event::Failed && !state.stopping {
+            if *event == Event::Failed && !state.stopping {
                 let Phase::Waiting {
                     target: waiting,
                     failures,
