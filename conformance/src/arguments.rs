@@ -22,6 +22,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run our own suite: every rule of the specification as a named check
     Run(Run),
+    /// Run the official suite, and fail on any failure or skip in it
+    Official(Official),
+    /// Run real clients: skopeo, crane, oras, regctl, podman
+    Clients(Clients),
     /// List the checks of our own suite with their rules
     List(List),
 }
@@ -61,6 +65,15 @@ pub(crate) struct Common {
 }
 
 impl Common {
+    /// `host` or `host:port`, as clients name a registry.
+    pub(crate) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        match self.url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        }
+    }
+
     /// The credentials, where a name was given.
     pub(crate) fn credentials(&self) -> Option<Credentials> {
         let password = self.password.clone().unwrap_or_default();
@@ -87,6 +100,61 @@ pub(crate) struct Run {
     /// How long one check may take
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
     pub(crate) timeout: Duration,
+}
+
+/// Options of `conformance official`.
+#[derive(Debug, Args)]
+pub(crate) struct Official {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// The versions of the specification to run it for
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "VERSION",
+        default_values_t = [OfficialVersion::V1_1, OfficialVersion::Dev]
+    )]
+    pub(crate) spec_version: Vec<OfficialVersion>,
+    /// Fail where the suite is not installed
+    #[arg(long)]
+    pub(crate) require: bool,
+}
+
+/// A version that the official suite knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OfficialVersion {
+    /// What 1.1 asks for
+    #[value(name = "1.1")]
+    V1_1,
+    /// What the next version asks for
+    Dev,
+}
+
+impl OfficialVersion {
+    /// The value of `OCI_VERSION`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_1 => "1.1",
+            Self::Dev => "dev",
+        }
+    }
+}
+
+/// Options of `conformance clients`.
+#[derive(Debug, Args)]
+pub(crate) struct Clients {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Run only checks whose identifier fits; may be given more than once
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
+    /// Fail where a client is not installed; so does CI=true in the environment
+    #[arg(long)]
+    pub(crate) require_clients: bool,
+    /// How many checks run at a time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub(crate) jobs: usize,
 }
 
 /// Options of `conformance list`.

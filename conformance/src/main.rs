@@ -4,17 +4,21 @@
 //! - `main` reads the command line (`arguments`), runs a suite and writes its `report`.
 //! - `check` says what a check is; the tables stand in `checks`, one folder a category.
 //! - `runner` runs our own suite; a check works in a `scope` through `http`.
+//! - `official` and `clients` run other programs, by `program`, and report in the same form.
 
 mod arguments;
 mod auth;
 mod check;
 mod checks;
+mod clients;
 mod content;
 mod digest;
 mod glob;
 mod http;
 mod link;
 mod observed;
+mod official;
+mod program;
 mod report;
 mod runner;
 mod scope;
@@ -26,7 +30,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
 
-use crate::arguments::{Arguments, Command, Common, List, Run, SpecVersion};
+use crate::arguments::{Arguments, Clients, Command, Common, List, Official, Run, SpecVersion};
 use crate::check::Stop;
 use crate::http::Registry;
 use crate::report::Report;
@@ -40,6 +44,8 @@ const USAGE: u8 = 2;
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(run) => own(run).await,
+        Command::Official(arguments) => official(&arguments).await,
+        Command::Clients(arguments) => real_clients(&arguments).await,
         Command::List(list) => Ok(enumerate(&list)),
     };
     outcome.unwrap_or_else(|error| {
@@ -65,6 +71,26 @@ async fn own(arguments: Run) -> anyhow::Result<ExitCode> {
     let registry = reach(&arguments.common).await?;
     let mut printer = Printer::new(arguments.common.output);
     let report = runner::run(&registry, &checks, &last, &plan, &mut printer).await;
+    finish(&report, &arguments.common, &printer)
+}
+
+/// `conformance official`.
+async fn official(arguments: &Official) -> anyhow::Result<ExitCode> {
+    reach(&arguments.common).await?;
+    let mut printer = Printer::new(arguments.common.output);
+    let report = official::run(arguments, &mut printer).await?;
+    finish(&report, &arguments.common, &printer)
+}
+
+/// `conformance clients`.
+async fn real_clients(arguments: &Clients) -> anyhow::Result<ExitCode> {
+    if !clients::any(arguments) {
+        print::error("`--only` fits no check of a client");
+        return Ok(ExitCode::from(USAGE));
+    }
+    let registry = reach(&arguments.common).await?;
+    let mut printer = Printer::new(arguments.common.output);
+    let report = clients::run(&registry, arguments, &mut printer).await?;
     finish(&report, &arguments.common, &printer)
 }
 

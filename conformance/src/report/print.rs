@@ -42,6 +42,13 @@ impl Printer {
         write(&text(line));
     }
 
+    /// Prints a line that is no pass; for suites with very many cases.
+    pub(crate) fn problem(&mut self, line: &Line) {
+        if !matches!(line.outcome, Outcome::Passed) {
+            self.line(line);
+        }
+    }
+
     /// Says something beside the results.
     pub(crate) fn note(&self, message: &str) {
         if self.output == Output::Text {
@@ -54,7 +61,11 @@ impl Printer {
         match self.output {
             Output::Text => {
                 let seconds = report.elapsed.as_secs_f64();
-                write(&format!("\n{} ({seconds:.1} s)\n", totals(report.totals())));
+                // Scripts read the last line; nothing else may stand on it.
+                write(&format!(
+                    "\nin {seconds:.1} s\n{}\n",
+                    totals(report.totals())
+                ));
             }
             Output::Json => write(&format!("{}\n", super::json::document(report)?)),
         }
