@@ -29,17 +29,13 @@ impl Pauses {
     }
 
     /// Returns how long to wait before a look at the channel: an interval and up to a tenth of
-    /// it, so that hosts that were started together do not stay together; after failures as
-    /// before a retry, but a minute at most.
+    /// it, so that hosts that were started together do not stay together; after failures
+    /// doubling from a second to a minute, whatever the interval.
     pub(crate) fn before_look(&self, pause: Pause) -> Duration {
         match pause {
             Pause::None => Duration::ZERO,
             Pause::Poll => self.poll.mul_f64(1.0 + POLL_JITTER * rand::random::<f64>()),
-            Pause::Backoff(failures) => jittered(doubled(
-                SHORTEST_RETRY.max(self.poll.min(LONGEST_FIRST_RETRY)),
-                failures,
-                LONGEST_LOOK,
-            )),
+            Pause::Backoff(failures) => jittered(doubled(SHORTEST_RETRY, failures, LONGEST_LOOK)),
         }
     }
 

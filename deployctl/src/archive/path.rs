@@ -24,7 +24,8 @@ impl SafePath {
         if raw.len() as u64 > limits.name_bytes {
             return Err(PathError::Limit(LimitKind::NameBytes, limits.name_bytes));
         }
-        if raw[0] == b'/' {
+        // The root by its own name, as umoci writes it, leads nowhere.
+        if raw[0] == b'/' && raw.iter().any(|byte| *byte != b'/') {
             return Err(PathError::Rule(Rule::Absolute));
         }
         let mut path = Vec::with_capacity(raw.len());
@@ -111,12 +112,14 @@ mod tests {
         };
         let long = vec![b'n'; 256];
         let longer = b"a/".repeat(2049);
-        let table: [(&[u8], Result<&[u8], PathError>); 15] = [
+        type Row<'a> = (&'a [u8], Result<&'a [u8], PathError>);
+        let table: [Row<'_>; 16] = [
             (b"a", Ok(b"a")),
             (b"a/b/", Ok(b"a/b")),
             (b"./a//./b", Ok(b"a/b")),
             (b".", Ok(b"")),
             (b"./", Ok(b"")),
+            (b"//", Ok(b"")),
             (b"a..b/...", Ok(b"a..b/...")),
             (b"\xff/\n", Ok(b"\xff/\n")),
             (b"", Err(PathError::Rule(Rule::EmptyName))),
