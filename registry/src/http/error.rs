@@ -9,7 +9,7 @@ use deploy_spec::{
     Digest, ErrorCode,
     error::{Envelope, ErrorBody},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::{conditions::entity_tag, path::PathError};
@@ -20,9 +20,9 @@ use crate::store::{BodyError, StoreError};
 pub(crate) struct ApiError {
     status: StatusCode,
     envelope: Envelope,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// What the log should say and the client need not know.
-    cause: Option<StoreError>,
+    cause: Option<Box<StoreError>>,
 }
 
 pub(crate) type Result<T = Response, E = ApiError> = std::result::Result<T, E>;
@@ -42,7 +42,7 @@ impl ApiError {
         Self {
             status,
             envelope: Envelope::one(code, message),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
             cause: None,
         }
     }
@@ -58,8 +58,8 @@ impl ApiError {
                     detail: serde_json::Value::Null,
                 }],
             },
-            headers: HeaderMap::new(),
-            cause: Some(cause),
+            headers: Vec::new(),
+            cause: Some(Box::new(cause)),
         }
     }
 
@@ -75,7 +75,7 @@ impl ApiError {
 
     /// Adds a header to the answer.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 
@@ -136,6 +136,9 @@ impl From<StoreError> for ApiError {
             StoreError::Body(BodyError::Idle(_)) => {
                 with(StatusCode::REQUEST_TIMEOUT, ErrorCode::BlobUploadInvalid)
             }
+            StoreError::Body(BodyError::TakenOver) => {
+                with(StatusCode::CONFLICT, ErrorCode::BlobUploadInvalid)
+            }
             StoreError::Body(BodyError::Broken(_)) => plain(ErrorCode::BlobUploadInvalid),
             StoreError::Full => Self::internal(
                 StatusCode::INSUFFICIENT_STORAGE,
@@ -167,7 +170,7 @@ fn missing_content(missing: &[Digest]) -> Envelope {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Some(cause) = &self.cause {
+        if let Some(cause) = self.cause.as_deref() {
             let mut text = cause.to_string();
             let mut source = std::error::Error::source(cause);
             while let Some(error) = source {
@@ -182,7 +185,7 @@ impl IntoResponse for ApiError {
         }
         let mut response = Response::new(Body::from(self.envelope.to_json()));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
+        response.headers_mut().extend(self.headers);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response

@@ -172,6 +172,14 @@ pub(crate) async fn put(
             .headers_mut()
             .insert(SUBJECT, digest_value(subject));
     }
+    if stored.missing > 0 {
+        let missing = stored.missing;
+        let text = format!(
+            "299 - \"{missing} of the layers or manifests that this one names are not in this repository\""
+        );
+        let text = HeaderValue::try_from(text).expect("the text is visible ASCII");
+        response.headers_mut().insert(header::WARNING, text);
+    }
     for tag in &tags {
         let tag = HeaderValue::try_from(tag.as_str()).expect("tags are visible ASCII");
         response.headers_mut().append(TAG, tag);

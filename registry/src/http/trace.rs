@@ -43,7 +43,8 @@ pub(crate) async fn request(State(app): State<App>, mut request: Request, next: 
     // A bug in one request must not look like a broken network to its client.
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     let answer = answer.instrument(span.clone()).await;
-    let mut response = answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
+    let mut response =
+        answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
     drop(running);
     let (status, took) = (response.status().as_u16(), started.elapsed());
     app.metrics().answered(route, method, status, took);

@@ -57,6 +57,13 @@ enum Source {
     Data(DataId),
 }
 
+impl Blob {
+    /// Returns whether its bytes are this data object.
+    fn is_at(&self, data: Option<&DataId>) -> bool {
+        matches!((&self.source, data), (Source::Data(ours), Some(data)) if ours == data)
+    }
+}
+
 /// The bytes of a blob, streamed.
 pub type BlobStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
@@ -200,6 +207,8 @@ impl Store {
                 Created::Existed => {}
             }
             let mended = match self.published(digest).await {
+                // A write that seemed to fail, and was tried again, had been done.
+                Ok(Some((blob, _))) if blob.is_at(data.as_ref()) => return Ok(()),
                 Ok(Some((blob, version))) => match self.is_whole(&blob).await? {
                     true => {
                         if let Some(data) = &data {

@@ -1,39 +1,132 @@
 //! Who writes to what right now, within this process: two requests must not write the data of
 //! one upload at the same time. Across processes the session's record decides, by conditional
 //! writes. Used by `uploads`.
+//!
+//! A request that makes progress keeps its claim, and others are refused. One whose body has
+//! stalled, most likely because its connection died unnoticed, gives way: it is told to stop,
+//! saves what it has, and the client that came back goes on from there.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use super::uploads::UploadId;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use tokio::sync::watch;
+
+use super::{error::BodyError, uploads::UploadId};
+
+/// A body that nothing arrived of for so long has stalled.
+const STALLED: Duration = Duration::from_secs(2);
+/// How long a stalled request may take to save what it has.
+const GIVE_WAY: Duration = Duration::from_secs(10);
 
 /// The uploads that some request writes to.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashSet<UploadId>>>);
+pub(crate) struct Claims(Arc<Mutex<HashMap<UploadId, Arc<Holder>>>>);
 
 /// The right to write to an upload, until dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     claims: Claims,
     id: UploadId,
+    holder: Arc<Holder>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    /// When a piece arrived, while the body is what is waited for.
+    waiting_since: Mutex<Option<Instant>>,
+    /// Turns true when the holder should stop.
+    stop: watch::Sender<bool>,
+    /// Turns true when it has.
+    gone: watch::Sender<bool>,
 }
 
 impl Claims {
-    /// Returns the claim, or nothing where another request holds it.
-    pub(crate) fn take(&self, id: &UploadId) -> Option<Claim> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(id.clone()).then(|| Claim {
+    /// Returns the claim, or nothing where another request holds it. Waits for one that has
+    /// stalled to give way.
+    pub(crate) async fn take(&self, id: &UploadId) -> Option<Claim> {
+        let holder = match self.try_take(id) {
+            Ok(claim) => return Some(claim),
+            Err(holder) => holder,
+        };
+        if !holder.has_stalled() {
+            return None;
+        }
+        let mut gone = holder.gone.subscribe();
+        holder.stop.send_replace(true);
+        let gone = gone.wait_for(|gone| *gone);
+        match tokio::time::timeout(GIVE_WAY, gone).await {
+            Ok(_) => self.try_take(id).ok(),
+            Err(_) => None,
+        }
+    }
+
+    /// Returns the claim, or nothing where another request holds it, stalled or not.
+    pub(crate) fn take_unheld(&self, id: &UploadId) -> Option<Claim> {
+        self.try_take(id).ok()
+    }
+
+    fn try_take(&self, id: &UploadId) -> Result<Claim, Arc<Holder>> {
+        let mut held = lock(&self.0);
+        if let Some(holder) = held.get(id) {
+            return Err(holder.clone());
+        }
+        let holder = Arc::new(Holder {
+            waiting_since: Mutex::default(),
+            stop: watch::Sender::new(false),
+            gone: watch::Sender::new(false),
+        });
+        held.insert(id.clone(), holder.clone());
+        Ok(Claim {
             claims: self.clone(),
             id: id.clone(),
+            holder,
         })
+    }
+}
+
+impl Holder {
+    fn has_stalled(&self) -> bool {
+        lock(&self.waiting_since).is_some_and(|since| since.elapsed() >= STALLED)
+    }
+}
+
+impl Claim {
+    /// Returns the body, which breaks off where the claim must be given up.
+    pub(crate) fn guard<'a>(
+        &self,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + 'a,
+    ) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + 'a {
+        let holder = self.holder.clone();
+        let stop = holder.stop.subscribe();
+        let guarded = futures::stream::unfold(Some((body, holder, stop)), |state| async move {
+            let (mut body, holder, mut stop) = state?;
+            *lock(&holder.waiting_since) = Some(Instant::now());
+            let piece = tokio::select! {
+                piece = body.next() => piece,
+                _ = stop.wait_for(|stop| *stop) => Some(Err(BodyError::TakenOver)),
+            };
+            *lock(&holder.waiting_since) = None;
+            match piece? {
+                Ok(piece) => Some((Ok(piece), Some((body, holder, stop)))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        guarded.boxed()
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut held = self.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
-        held.remove(&self.id);
+        lock(&self.claims.0).remove(&self.id);
+        self.holder.gone.send_replace(true);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

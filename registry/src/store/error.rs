@@ -151,6 +151,9 @@ pub enum BodyError {
     /// Nothing arrived for too long.
     #[error("nothing arrived for {0} seconds")]
     Idle(u64),
+    /// The client came back in another request and goes on there.
+    #[error("another request took this upload over")]
+    TakenOver,
     /// The connection broke, or the framing is wrong.
     #[error("body broke off: {0}")]
     Broken(String),

@@ -96,6 +96,8 @@ pub struct Stored {
     pub digest: Digest,
     /// The manifest that it refers to.
     pub subject: Option<Digest>,
+    /// How many of the layers or manifests that it is made of are not there.
+    pub missing: usize,
 }
 
 impl Store {
@@ -193,7 +195,7 @@ impl Store {
         };
         let outline = Outline::parse(new.content_type, &new.bytes)?;
         self.check_condition(repository, &new).await?;
-        self.check_content(repository, &outline).await?;
+        let missing = self.check_content(repository, &outline).await?;
 
         // A deletion of the same manifest must not fall between manifest and tag.
         let _guard = self.lock_for_writing(repository).await;
@@ -233,7 +235,11 @@ impl Store {
             self.move_tag(repository, tag, &record, &Condition::None)
                 .await?;
         }
-        Ok(Stored { digest, subject })
+        Ok(Stored {
+            digest,
+            subject,
+            missing,
+        })
     }
 
     /// Refuses early what cannot succeed. Of tags, [`Store::move_tag`] has the last word.
@@ -276,7 +282,7 @@ impl Store {
         }
     }
 
-    /// Checks that what the manifest is made of is there.
+    /// Checks that what the manifest is made of is there, and returns how much of it is not.
     ///
     /// A manifest may be sparse: some layers of an image, some manifests of an index need not
     /// be there, nor layers that are to be had elsewhere (`urls`), nor a subject. But where the
@@ -285,7 +291,7 @@ impl Store {
         &self,
         repository: &RepositoryName,
         outline: &Outline,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let local = |descriptor: &&Descriptor| (descriptor.urls.as_ref()).is_none_or(Vec::is_empty);
         let parts: Vec<&Descriptor> = match outline.is_index() {
             true => outline.manifests.iter().collect(),
@@ -309,7 +315,7 @@ impl Store {
             let all = missing_config.cloned().into_iter().chain(missing);
             return Err(StoreError::ContentMissing(all.collect()));
         }
-        Ok(())
+        Ok(missing.len())
     }
 
     /// Returns the digest of a part of the manifest where that part is missing.

@@ -102,7 +102,7 @@ struct Session {
     record: SessionRecord,
     tail: Bytes,
     version: Version,
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl Session {
@@ -201,14 +201,14 @@ impl Store {
         repository: &RepositoryName,
         id: &UploadId,
     ) -> Result<Session, StoreError> {
-        let claim = self.claims().take(id).ok_or(StoreError::UploadBusy)?;
+        let claim = self.claims().take(id).await.ok_or(StoreError::UploadBusy)?;
         let (record, tail, version) = self.read_session(repository, id).await?;
         Ok(Session {
             id: id.clone(),
             record,
             tail,
             version,
-            _claim: claim,
+            claim,
         })
     }
 
@@ -225,7 +225,7 @@ impl Store {
         repository: &RepositoryName,
         id: &UploadId,
         range: Option<ByteRange>,
-        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
     ) -> Result<Upload, StoreError> {
         let mut session = self.claim_session(repository, id).await?;
         check_order(&session, range)?;
@@ -235,6 +235,7 @@ impl Store {
             session.suspended()?,
         );
         let mut received = 0;
+        let body = session.claim.guard(body);
         let end = ingest.take(counted(body, range, &mut received)).await?;
         match (&end, range) {
             (Ok(()), Some(range)) if received != range.length() => {
@@ -283,7 +284,7 @@ impl Store {
         repository: &RepositoryName,
         id: &UploadId,
         range: Option<ByteRange>,
-        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let mut session = self.claim_session(repository, id).await?;
@@ -298,6 +299,7 @@ impl Store {
         }
         let mut ingest = Ingest::resume(self.data(), session.record.data.clone(), suspended);
         let mut received = 0;
+        let body = session.claim.guard(body);
         let end = ingest.take(counted(body, range, &mut received)).await;
         let end = match end {
             Ok(end) => end,
@@ -353,7 +355,7 @@ impl Store {
     pub async fn put_blob(
         &self,
         repository: &RepositoryName,
-        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let suspended = Suspended {
@@ -440,9 +442,10 @@ impl Store {
             let Some(id) = keys::upload_of(&key) else {
                 continue;
             };
-            let (Some(claim), Some(object)) =
-                (self.claims().take(&id), self.objects().read(&key).await?)
-            else {
+            let Some(claim) = self.claims().take_unheld(&id) else {
+                continue;
+            };
+            let Some(object) = self.objects().read(&key).await? else {
                 continue;
             };
             let Ok((record, tail)) = record::decode::<SessionRecord>(&key, &object.bytes) else {
@@ -459,7 +462,7 @@ impl Store {
                 record,
                 tail,
                 version,
-                _claim: claim,
+                claim,
             };
             self.remove_session(session).await?;
             expired += 1;

@@ -43,6 +43,12 @@ impl Directories {
         match fs::create_dir(directory) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody removed the parent that was seen before.
+                self.forget(parent);
+                fs::create_dir_all(parent)?;
+                return self.ensure(directory);
+            }
             Err(error) => return Err(error),
         }
         self.sync(parent)?;

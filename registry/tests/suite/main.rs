@@ -1,0 +1,16 @@
+//! Tests of the registry from outside: its store on every backend, its HTTP side over a real
+//! connection, its program as a process.
+
+mod concurrency;
+mod crash_order;
+mod faults;
+mod harness;
+mod http_blobs;
+mod http_errors;
+mod http_listings;
+mod http_manifests;
+mod http_operation;
+mod http_uploads;
+mod program;
+mod retention;
+mod store_contract;
