@@ -275,8 +275,11 @@ impl<R: Read> TarReader<R> {
     fn skip_rest(&mut self) -> Result<(), ArchiveError> {
         let mut buffer = [0; 16 << 10];
         while self.read(&mut buffer)? > 0 {}
-        self.remaining = std::mem::take(&mut self.padding);
-        self.read(&mut buffer[..BLOCK])?;
+        // Some writers leave out the padding after the very last file, as they leave out the
+        // end; nothing of the content is missing then.
+        let padding =
+            usize::try_from(std::mem::take(&mut self.padding)).expect("less than a block");
+        self.content.fill(&mut buffer[..padding], &self.name)?;
         Ok(())
     }
 }

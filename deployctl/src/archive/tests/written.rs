@@ -157,6 +157,7 @@ fn unpacking_stops_when_it_is_told_to() {
 fn archives_without_an_end_unpack_and_what_follows_one_is_left_alone() {
     for archive in [
         Tar::new().file("a", "x").unfinished(),
+        Tar::new().file("a", "x").unfinished()[..513].to_vec(),
         [
             Tar::new().file("a", "x").finish(),
             Tar::new().file("b", "x").finish(),
