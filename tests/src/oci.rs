@@ -220,6 +220,36 @@ pub fn push_manifest(
     Ok(digest(&bytes))
 }
 
+/// Pushes an image of one layer, a plain tar, as a builder of images would.
+///
+/// # Errors
+/// When the registry does not take it.
+pub fn push_image(address: &str, repository: &str, tag: &str, layer: &[u8]) -> Result<String> {
+    let config = serde_json::to_vec(&serde_json::json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [digest(layer)] },
+    }))?;
+    for blob in [&config[..], layer] {
+        push_blob(address, repository, blob)?;
+    }
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest(&config),
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": digest(layer),
+            "size": layer.len(),
+        }],
+    });
+    push_manifest(address, repository, tag, &manifest)
+}
+
 /// A manifest of one layer, as other clients write it: with an empty config.
 pub fn artifact(layer: &[u8], annotation: &str) -> Value {
     serde_json::json!({

@@ -205,25 +205,25 @@ fn line_matches(shown: &str, got: &str) -> bool {
     }
 }
 
-/// The line with one blank for each run of them, and with every time and every digest replaced by a word.
+/// The line with one blank for each run of them, and with every time and every digest replaced by what any of them
+/// becomes. A digest becomes what stands for it where it is left out: `sha256:…`.
 fn plain(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
-        let word = word.replace("sha256-", "sha256:");
         let core = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
         let hexadecimal =
             |text: &str| text.len() >= 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digest = core.split(['@', '/', '=']).find_map(|part| {
+            part.strip_prefix("sha256:")
+                .or_else(|| part.strip_prefix("sha256-"))
+        });
         if is_time(core) {
             word.replace(core, "TIME")
-        } else if let Some((before, digest)) = core
-            .split_once("sha256:")
-            .filter(|(_, digest)| hexadecimal(digest))
-        {
-            word.replace(core, &format!("{before}DIGEST"))
-                .replace(digest, "")
+        } else if let Some(digest) = digest.filter(|digest| hexadecimal(digest)) {
+            word.replace(digest, "…")
         } else if core.len() == 64 && hexadecimal(core) {
-            word.replace(core, "DIGEST")
+            word.replace(core, "…")
         } else {
-            word
+            word.to_owned()
         }
     });
     words.collect::<Vec<_>>().join(" ")

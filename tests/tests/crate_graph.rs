@@ -217,8 +217,10 @@ fn toolbox_knows_no_environment_and_no_terminal() {
     assert_unused(
         library,
         &[
-            "std::env::",
             "env::var",
+            "env::args",
+            "env::home_dir",
+            "env::current_dir",
             "println!",
             "print!(",
             "clap::",
