@@ -178,14 +178,22 @@ impl Request {
         let url = self.target.clone()?;
         let authorizer = &self.registry.inner.authorizer;
         let authorization = authorizer.known(&self.method, &url);
-        let mut response = self.transmit(&url, authorization).await?;
-        if response.status() == StatusCode::UNAUTHORIZED
-            && let Some(value) = authorizer
-                .answer(&self.method, &url, response.headers())
-                .await
+        let reply = self.attempt(&url, authorization, description).await?;
+        if reply.status == StatusCode::UNAUTHORIZED
+            && let Some(value) = authorizer.answer(&self.method, &url, &reply.headers).await
         {
-            response = self.transmit(&url, Some(value)).await?;
+            return self.attempt(&url, Some(value), description).await;
         }
+        Ok(reply)
+    }
+
+    async fn attempt(
+        &self,
+        url: &Url,
+        authorization: Option<String>,
+        description: &str,
+    ) -> Result<Reply, String> {
+        let response = self.transmit(url, authorization).await?;
         let reply = read(description.to_owned(), response).await?;
         self.registry.inner.observed.note(&self.method, &reply);
         Ok(reply)

@@ -50,8 +50,10 @@ pub(crate) enum Rule {
     RetryAfter,
     /// No 5xx was answered to any request of the run.
     NoServerError,
-    /// A HEAD has no body and a 204 has none either.
+    /// A 4xx has a JSON body.
     JsonErrors,
+    /// 401 is `UNAUTHORIZED` and has a challenge, 403 is `DENIED`, 429 `TOOMANYREQUESTS`.
+    Access,
 }
 
 /// One answer that broke a rule.
@@ -106,6 +108,18 @@ fn breaches(method: &Method, reply: &Reply) -> Vec<Breach> {
     if reply.status == StatusCode::TOO_MANY_REQUESTS && reply.header("retry-after").is_none() {
         push(Rule::RetryAfter, "429 without `Retry-After`".into());
     }
+    if let Some(code) = access_code(reply.status)
+        && *method != Method::HEAD
+        && reply.error_code().as_deref() != Some(code)
+    {
+        push(
+            Rule::Access,
+            format!("{} without the code {code}", reply.status),
+        );
+    }
+    if reply.status == StatusCode::UNAUTHORIZED && reply.header("www-authenticate").is_none() {
+        push(Rule::Access, "401 without `WWW-Authenticate`".into());
+    }
     let mut size = 0;
     for value in reply.headers.get_all("warning") {
         size += value.len();
@@ -139,6 +153,16 @@ fn breaches(method: &Method, reply: &Reply) -> Vec<Breach> {
         }
     }
     found
+}
+
+/// The code that a status of access control must come with.
+fn access_code(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some("UNAUTHORIZED"),
+        StatusCode::FORBIDDEN => Some("DENIED"),
+        StatusCode::TOO_MANY_REQUESTS => Some("TOOMANYREQUESTS"),
+        _ => None,
+    }
 }
 
 fn is_json(reply: &Reply) -> bool {

@@ -13,6 +13,8 @@ checks! {
             "every error had a code of the list";
         May V1_1_1 "extensions.answer.json" json:
             "every 4xx had a JSON body";
+        Should V1_1_1 "extensions.answer.access" access:
+            "every 401, 403 and 429 had the code of its kind, every 401 a challenge";
         Should Main "extensions.answer.retry-after" retry_after:
             "every 429 had `Retry-After`";
         Must Practice "extensions.answer.no-server-error" no_server_error:
@@ -55,6 +57,14 @@ async fn code(scope: Scope) -> Verdict {
 
 async fn json(scope: Scope) -> Verdict {
     kept(&scope, Rule::JsonErrors, "a JSON body in every 4xx")
+}
+
+async fn access(scope: Scope) -> Verdict {
+    kept(
+        &scope,
+        Rule::Access,
+        "`UNAUTHORIZED`, `DENIED` or `TOOMANYREQUESTS`",
+    )
 }
 
 async fn retry_after(scope: Scope) -> Verdict {

@@ -27,6 +27,8 @@ checks! {
             "GET answers `Docker-Content-Digest`, always";
         Must V1_1_1 "pull.blob.get.digest-header-value" digest_value:
             "`Docker-Content-Digest` is a digest of the body";
+        Should Practice "pull.blob.get.encoded-colon" encoded_colon:
+            "the colon of a digest in the path may be percent-encoded";
         Should Practice "pull.blob.get.no-encoding" encoding:
             "a blob is not compressed on its way, whatever `Accept-Encoding` says";
         Must V1_1_1 "pull.blob.unknown.digest" unknown:
@@ -107,6 +109,15 @@ async fn digest_value(scope: Scope) -> Verdict {
         }
         _ => Ok(()),
     }
+}
+
+async fn encoded_colon(scope: Scope) -> Verdict {
+    let (repository, blob) = (scope.repository(), Blob::random(100));
+    repository.push(&blob).await?;
+    let encoded = blob.digest.replace(':', "%3A");
+    let reply = repository.get_blob(&encoded).send().await?;
+    reply.status(&[200])?.body_is(&blob.bytes)?;
+    Ok(())
 }
 
 async fn encoding(scope: Scope) -> Verdict {

@@ -30,6 +30,8 @@ checks! {
             "PUT answers `Docker-Content-Digest`";
         Must Practice "push.blob.put.streamed" streamed:
             "PUT of a body without `Content-Length` is accepted";
+        Must Practice "push.blob.put.plain-colon" plain_colon:
+            "the colon of a digest in the query may stand as it is";
         Must Practice "push.blob.put.hidden-before" hidden_before:
             "a blob is not pulled before its session is closed";
         Should Practice "push.blob.put.session-ends" session_ends:
@@ -146,6 +148,27 @@ async fn streamed(scope: Scope) -> Verdict {
         .close(&blob.digest)
         .header("Content-Type", "application/octet-stream")
         .stream(blob.pieces(30_000))
+        .send()
+        .await?;
+    reply.status(&[201])?;
+    let reply = repository.get_blob(&blob.digest).send().await?;
+    reply.status(&[200])?.body_is(&blob.bytes)?;
+    Ok(())
+}
+
+async fn plain_colon(scope: Scope) -> Verdict {
+    let (repository, blob) = (scope.repository(), Blob::random(1000));
+    let upload = repository.start().await?;
+    let joint = if upload.location.contains('?') {
+        '&'
+    } else {
+        '?'
+    };
+    let address = format!("{}{joint}digest={}", upload.location, blob.digest);
+    let reply = repository
+        .follow(Method::PUT, &address)
+        .header("Content-Type", "application/octet-stream")
+        .body(blob.bytes.clone())
         .send()
         .await?;
     reply.status(&[201])?;

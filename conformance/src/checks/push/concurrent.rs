@@ -29,6 +29,8 @@ checks! {
     "Pushing a blob in chunks" {
         Should Practice "push.concurrent.one-session" one_session:
             "of two chunks for one place sent at once one is taken";
+        Should Practice "push.concurrent.one-closing" one_closing:
+            "of two closing PUTs sent at once at least one succeeds, and the blob is whole";
     }
 }
 
@@ -180,4 +182,25 @@ async fn one_session(scope: Scope) -> Verdict {
     };
     upload.close(&blob.digest).send().await?.status(&[201])?;
     pulled(&repository, blob).await
+}
+
+async fn one_closing(scope: Scope) -> Verdict {
+    let repository = scope.repository();
+    let mut upload = repository.start().await?;
+    let chunk = upload.chunk(50_000);
+    let blob = Blob::random(chunk);
+    upload.append(0, blob.bytes.clone()).await?;
+    let closings = (0..2).map(|_| upload.close(&blob.digest).send());
+    let mut succeeded = false;
+    for reply in join_all(closings).await {
+        let reply = reply?;
+        succeeded |= reply.status == 201;
+        if reply.status != 201 && !reply.status.is_client_error() {
+            return Err(reply.fail("201 or a refusal"));
+        }
+    }
+    if !succeeded {
+        return Err(Stop::fail("two closing PUTs at once", "a 201", "none"));
+    }
+    pulled(&repository, &blob).await
 }

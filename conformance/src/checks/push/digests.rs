@@ -19,6 +19,8 @@ checks! {
             "a blob that does not fit its digest is 400";
         Should Main "push.digest.malformed" malformed:
             "a malformed digest is 400";
+        Should Main "push.digest.malformed-chunked" malformed_chunked:
+            "a malformed digest is 400 also after chunks";
         Should Main "push.digest.unsupported" unsupported:
             "a digest of an unknown algorithm is 400";
         Should Main "push.digest.missing" missing:
@@ -84,6 +86,16 @@ async fn malformed(scope: Scope) -> Verdict {
         let upload = scope.repository().start().await?;
         let request = upload.close(&digest).body(Blob::random(10).bytes);
         request.send().await?.status(&[400])?;
+    }
+    Ok(())
+}
+
+async fn malformed_chunked(scope: Scope) -> Verdict {
+    for digest in crate::checks::malformed_digests() {
+        let mut upload = scope.repository().start().await?;
+        let chunk = upload.chunk(100);
+        upload.append(0, Blob::random(chunk).bytes).await?;
+        upload.close(&digest).send().await?.status(&[400])?;
     }
     Ok(())
 }

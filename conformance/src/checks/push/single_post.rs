@@ -27,6 +27,8 @@ checks! {
             "a body that does not fit the digest is refused and not stored";
         Should Main "push.blob.post.mismatch-status" mismatch_status:
             "a body that does not fit the digest is 400";
+        Should Main "push.blob.post.malformed" malformed:
+            "a malformed digest is 400";
     }
 }
 
@@ -114,5 +116,15 @@ async fn mismatch_status(scope: Scope) -> Verdict {
         return Err(Stop::skip("a blob in one POST is not offered (202)"));
     }
     reply.status(&[400])?;
+    Ok(())
+}
+
+async fn malformed(scope: Scope) -> Verdict {
+    let repository = scope.repository();
+    supported(&repository, &Blob::random(1000)).await?;
+    for digest in crate::checks::malformed_digests() {
+        let reply = post(&repository, &digest, &Blob::random(10)).await?;
+        reply.status(&[400])?;
+    }
     Ok(())
 }
