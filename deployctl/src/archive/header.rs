@@ -40,6 +40,8 @@ pub(super) struct RawHeader {
     pub(super) gid: u64,
     pub(super) size: u64,
     pub(super) mtime: Timestamp,
+    /// Whether blocks of an old GNU sparse map follow.
+    pub(super) has_sparse_map: bool,
 }
 
 impl RawHeader {
@@ -92,10 +94,11 @@ impl RawHeader {
                 seconds: i64::try_from(mtime).unwrap_or(i64::MAX),
                 nanoseconds: 0,
             },
+            has_sparse_map: block[156] == b'S' && block[482] != 0,
         })
     }
 
-    /// Returns what the entry is.
+    /// Returns what the entry is; the rule where that is nothing that can be unpacked.
     pub(super) fn kind(&self) -> Result<Kind, Rule> {
         Ok(match self.flag {
             b'0' | 0 | b'7' => Kind::File,
@@ -124,6 +127,7 @@ pub(super) struct PaxRecords {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
+    pub(super) is_sparse: bool,
 }
 
 impl PaxRecords {
@@ -141,7 +145,7 @@ impl PaxRecords {
                 b"uid" => found.uid = decimal(value, "owner")?,
                 b"gid" => found.gid = decimal(value, "group")?,
                 b"mtime" => found.mtime = time(value)?,
-                _ if is_sparse(key) => return Err(Rule::Sparse),
+                _ if is_sparse(key) => found.is_sparse = true,
                 _ => {}
             }
         }

@@ -8,7 +8,6 @@ use deploy_spec::{Algorithm, Digest, media_type::Compression};
 use super::{
     ArchiveError, Limits,
     decode::{Content, Wanted},
-    path::SafePath,
     reader::TarReader,
 };
 
@@ -32,11 +31,14 @@ pub struct Inspected {
 /// Reads an archive to its end and returns what it is. All gzip members and zstd frames
 /// belong to it. Memory is bounded whatever its size.
 ///
+/// What is in it is not judged: an archive with devices is one, and other clients may want
+/// it. Whoever unpacks decides what it takes.
+///
 /// # Errors
 /// [`ArchiveError::Empty`], [`ArchiveError::NotATar`], [`ArchiveError::Truncated`] (also where
 /// the block of zeros at its end is missing), [`ArchiveError::Damaged`],
-/// [`ArchiveError::Trailing`], [`ArchiveError::Refused`] for entries that no unpacking would
-/// take by their type or name alone.
+/// [`ArchiveError::Trailing`], [`ArchiveError::Refused`] for headers that readers would not
+/// agree about.
 pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
     let limits = Limits {
         bytes: u64::MAX,
@@ -47,9 +49,7 @@ pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
         diff_id: Algorithm::Sha256,
     };
     let mut reader = TarReader::new(Content::open(input, wanted, limits.clone())?, limits);
-    while let Some(entry) = reader.next()? {
-        SafePath::parse(&entry.name, reader.limits()).map_err(|error| error.of(&entry.name))?;
-    }
+    while reader.next()?.is_some() {}
     let entries = reader.count();
     let (content, end) = reader.finish()?;
     if !end.marked {

@@ -9,6 +9,9 @@ use super::{
     header::{BLOCK, Kind, PaxRecords, RawHeader, Timestamp},
 };
 
+/// Where a block of an old GNU sparse map says that another one follows.
+const SPARSE_MAP_GOES_ON: usize = 504;
+
 /// An entry's header with everything that stood before it merged in.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -24,10 +27,18 @@ pub(super) struct Entry {
 /// What an entry is, with what only that kind has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum EntryKind {
-    File { size: u64 },
-    HardLink { target: Vec<u8> },
-    Symlink { target: Vec<u8> },
+    File {
+        size: u64,
+    },
+    HardLink {
+        target: Vec<u8>,
+    },
+    Symlink {
+        target: Vec<u8>,
+    },
     Directory,
+    /// Something that is never unpacked, and why.
+    Unsupported(Rule),
 }
 
 /// How an archive ended.
@@ -80,10 +91,6 @@ impl<R: Read> TarReader<R> {
         self.count
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
     /// Passes over what is left of the present entry and returns the next; nothing at the end.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, ArchiveError> {
         if self.marked {
@@ -104,7 +111,11 @@ impl<R: Read> TarReader<R> {
                 return Ok(None);
             };
             let refused = |rule| ArchiveError::refused(&header.name, rule);
-            match header.kind().map_err(refused)? {
+            let kind = match header.kind() {
+                Ok(kind) => kind,
+                Err(rule) => return self.unsupported(&header, extensions, rule).map(Some),
+            };
+            match kind {
                 Kind::PaxLocal => {
                     if extensions.pax.is_some() {
                         return Err(refused(Rule::MixedExtensions));
@@ -180,6 +191,7 @@ impl<R: Read> TarReader<R> {
         let size = pax.size.unwrap_or(header.size);
         let target = pax.link.or(extensions.gnu_link).unwrap_or(header.link);
         let kind = match kind {
+            Kind::File if pax.is_sparse => EntryKind::Unsupported(Rule::Sparse),
             // Before there was a type for them, a slash at the end made a directory.
             Kind::File if name.ends_with(b"/") => EntryKind::Directory,
             Kind::File => EntryKind::File { size },
@@ -187,7 +199,8 @@ impl<R: Read> TarReader<R> {
             Kind::Symlink => EntryKind::Symlink { target },
             _ => EntryKind::Directory,
         };
-        if !matches!(kind, EntryKind::File { .. }) && size != 0 {
+        let has_content = matches!(kind, EntryKind::File { .. } | EntryKind::Unsupported(_));
+        if !has_content && size != 0 {
             return Err(refused(Rule::UnexpectedContent));
         }
         self.remaining = size;
@@ -202,6 +215,33 @@ impl<R: Read> TarReader<R> {
             mtime: pax.mtime.unwrap_or(header.mtime),
             name,
         })
+    }
+
+    /// Returns the entry of `header`, whose type is none that is unpacked, so that readers who
+    /// only want to get past it can.
+    fn unsupported(
+        &mut self,
+        header: &RawHeader,
+        extensions: Extensions,
+        rule: Rule,
+    ) -> Result<Entry, ArchiveError> {
+        let is_special = matches!(rule, Rule::Special(_));
+        let mut more = header.has_sparse_map;
+        while more {
+            let mut block = [0; BLOCK];
+            if self.content.fill(&mut block, &header.name)? < BLOCK {
+                return Err(ArchiveError::Truncated {
+                    position: self.content.position(),
+                });
+            }
+            more = block[SPARSE_MAP_GOES_ON] != 0;
+        }
+        let mut entry = self.entry(header.clone(), Kind::File, extensions)?;
+        if is_special && self.remaining > 0 {
+            return Err(ArchiveError::refused(&entry.name, Rule::UnexpectedContent));
+        }
+        entry.kind = EntryKind::Unsupported(rule);
+        Ok(entry)
     }
 
     /// Returns the next header block, or nothing at the end of the archive.

@@ -104,8 +104,8 @@ impl Tree {
         entry: &Entry,
         limits: &Limits,
     ) -> Result<(), ArchiveError> {
-        let path = SafePath::parse(&entry.name, limits).map_err(|error| error.of(&entry.name))?;
         let refused = |rule| ArchiveError::refused(&entry.name, rule);
+        let path = SafePath::parse(&entry.name, limits).map_err(|error| error.of(&entry.name))?;
         let attributes = attributes(entry).map_err(refused)?;
         let Some((parents, name)) = path.split() else {
             if entry.kind != EntryKind::Directory {
@@ -130,6 +130,7 @@ impl Tree {
             }
         }
         let kind = match &entry.kind {
+            EntryKind::Unsupported(rule) => return Err(refused(rule.clone())),
             EntryKind::Directory => {
                 let parent = self.make_directories(parents, layer).map_err(refused)?;
                 let directory = match self.child(parent, name) {
