@@ -36,7 +36,7 @@ impl Distribution {
             &configuration,
             format!(
                 "version: 0.1\n\
-                 log: {{level: info}}\n\
+                 log: {{level: info, accesslog: {{disabled: true}}}}\n\
                  storage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\n\
                  http: {{addr: '127.0.0.1:0'}}\n",
                 directory.path().join("data").display()

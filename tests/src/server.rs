@@ -116,7 +116,7 @@ impl Drop for Server {
 )]
 fn eprint_tail(name: &str, log: &str) {
     let lines: Vec<_> = log.lines().collect();
-    let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+    let tail = lines[lines.len().saturating_sub(12)..].join("\n");
     eprintln!("--- the log of `{name}` ends with\n{tail}\n---");
 }
 
