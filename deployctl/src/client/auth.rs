@@ -22,6 +22,15 @@ pub(super) enum Access {
     Push,
 }
 
+/// How the registry is connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Plain,
+    Tls,
+    /// TLS to a key that no authority vouches for, which oci-client cannot be told.
+    Pinned,
+}
+
 /// The right that a request needs: an access to a repository, or to none in particular.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Scope {
@@ -32,6 +41,7 @@ pub(super) struct Scope {
 /// Holds the credentials, and one header value per scope once the registry has asked for it.
 pub(super) struct Authenticator {
     registry: String,
+    protocol: Protocol,
     credentials: Credentials,
     pub(super) client: oci_client::Client,
     headers: Mutex<HashMap<Scope, HeaderValue>>,
@@ -40,14 +50,14 @@ pub(super) struct Authenticator {
 impl Authenticator {
     pub(super) fn new(
         registry: String,
-        plain: bool,
+        protocol: Protocol,
         credentials: Credentials,
         policy: &RetryPolicy,
     ) -> Result<Self, ClientError> {
         let config = ClientConfig {
-            protocol: match plain {
-                true => ClientProtocol::Http,
-                false => ClientProtocol::Https,
+            protocol: match protocol {
+                Protocol::Plain => ClientProtocol::Http,
+                Protocol::Tls | Protocol::Pinned => ClientProtocol::Https,
             },
             connect_timeout: Some(policy.connect_timeout),
             read_timeout: Some(policy.progress_timeout),
@@ -57,6 +67,7 @@ impl Authenticator {
             .map_err(|error| ClientError::Setup(innermost(&error)))?;
         Ok(Self {
             registry,
+            protocol,
             credentials,
             client,
             headers: Mutex::default(),
@@ -135,6 +146,15 @@ impl Authenticator {
         let Some(repository) = &scope.repository else {
             return Ok(None);
         };
+        let unauthorized = |reason| ClientError::Unauthorized {
+            operation: operation.to_owned(),
+            registry: self.registry.clone(),
+            reason,
+        };
+        if self.protocol == Protocol::Pinned {
+            let reason = "tokens are not fetched from a registry with a pinned key".to_owned();
+            return Err(unauthorized(reason));
+        }
         let access = match scope.access {
             Access::Pull => RegistryOperation::Pull,
             Access::Push => RegistryOperation::Push,
@@ -144,11 +164,7 @@ impl Authenticator {
             .client
             .auth(&reference, &self.registry_auth(), access)
             .await
-            .map_err(|error| ClientError::Unauthorized {
-                operation: operation.to_owned(),
-                registry: self.registry.clone(),
-                reason: innermost(&error),
-            })?;
+            .map_err(|error| unauthorized(innermost(&error)))?;
         Ok(token.and_then(|token| sensitive(format!("Bearer {token}"))))
     }
 }

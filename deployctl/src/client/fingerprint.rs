@@ -15,6 +15,13 @@ pub struct Fingerprint([u8; 32]);
 #[error("`{}` is no fingerprint: it must read `SHA256:` and 43 characters, as the registry logs it", .0.escape_debug())]
 pub struct FingerprintError(String);
 
+impl Fingerprint {
+    /// Returns the fingerprint with these bytes.
+    pub(super) fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
 impl FromStr for Fingerprint {
     type Err = FingerprintError;
 

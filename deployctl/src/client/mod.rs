@@ -20,6 +20,7 @@ mod error;
 mod fingerprint;
 mod listings;
 mod manifests;
+mod pin;
 mod progress;
 mod referrers;
 mod registry;

@@ -15,8 +15,9 @@ use url::Url;
 
 use super::{
     Address, ClientError, Options, RetryPolicy,
-    auth::{Access, Authenticator, Scope},
+    auth::{Access, Authenticator, Protocol, Scope},
     error::innermost,
+    pin,
     retry::{Activity, is_retryable},
 };
 
@@ -81,10 +82,8 @@ impl Transport {
             .user_agent(concat!("deployctl/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.retry.connect_timeout)
             .tcp_nodelay(true);
-        if options.fingerprint.is_some() {
-            return Err(ClientError::Setup(
-                "pinning a key by its fingerprint is not offered yet".to_owned(),
-            ));
+        if let Some(fingerprint) = options.fingerprint {
+            builder = builder.tls_backend_preconfigured(pin::config(fingerprint)?);
         }
         if address.is_loopback() {
             // A proxy of the environment would look for the registry on its own machine.
@@ -95,7 +94,11 @@ impl Transport {
             .map_err(|error| ClientError::Setup(innermost(&error)))?;
         let auth = Authenticator::new(
             address.authority(),
-            base.scheme() == "http",
+            match (base.scheme(), options.fingerprint) {
+                (_, Some(_)) => Protocol::Pinned,
+                ("http", None) => Protocol::Plain,
+                _ => Protocol::Tls,
+            },
             options.credentials,
             &options.retry,
         )?;

@@ -53,8 +53,8 @@ impl Project {
         if let Some(twice) = layers.iter().find(|layer| !seen.insert(&layer.component)) {
             return Err(OpsError::DuplicateComponent(twice.component.clone()));
         }
-        let layers: Vec<ReleaseLayer> = stream::iter(layers)
-            .map(|layer| self.layer(layer))
+        let layers: Vec<ReleaseLayer> = stream::iter(layers.to_vec())
+            .map(|layer| async move { self.layer(&layer).await })
             .buffered(PARALLEL)
             .try_collect()
             .await?;

@@ -40,3 +40,31 @@ impl Project {
         Timestamp::from_millisecond(milliseconds).expect("the millisecond of a time is one")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{archive::PackOptions, client::Progress, ops::Source};
+
+    fn is_send(_: impl Send) {}
+
+    /// Never called: that it compiles is the test.
+    #[expect(dead_code, reason = "it is compiled, not run")]
+    fn every_verb_can_be_spawned(project: &Project, change: &crate::ops::LayerChange) {
+        let (layer, progress) = (&change.layer, &Progress::none());
+        let (name, channel, component) = (&change.configuration, &change.channel, &layer.component);
+        let source = Source::File(PathBuf::new());
+        is_send(project.add_version(layer, &source, None, progress));
+        is_send(project.push(layer, &[], PackOptions::default(), None, progress));
+        is_send(project.add_configuration(name, channel, &[], None));
+        is_send(project.change_configuration(change, None));
+        is_send(project.bump_configuration(name, channel, component, None));
+        is_send(project.show_configuration(name, channel));
+        is_send(project.show_component(component));
+        is_send(project.components());
+        is_send(project.configurations());
+        is_send(project.delete_version(layer));
+        is_send(project.delete_component(component));
+        is_send(project.delete_configuration(name));
+    }
+}

@@ -150,16 +150,18 @@ impl Project {
     ) -> Result<(), OpsError> {
         let kept = before.into_iter().flat_map(|shown| &shown.release.layers);
         present.extend(kept.map(|layer| layer.digest.clone()));
-        let missing = layers
-            .iter()
-            .filter(|layer| !present.contains(&layer.digest));
+        let mut missing = Vec::new();
+        for layer in layers {
+            if !present.contains(&layer.digest) {
+                let from = self.component(&layer.component);
+                missing.push((from, layer.digest.clone(), layer.size));
+            }
+        }
         let target = &self.configuration(configuration);
         let brought: Vec<Digest> = stream::iter(missing)
-            .map(|layer| async move {
-                let from = self.component(&layer.component);
-                let (digest, size) = (&layer.digest, layer.size);
-                transfer::blob(digest, size, &from, target, &Progress::none()).await?;
-                Ok::<_, OpsError>(digest.clone())
+            .map(|(from, digest, size)| async move {
+                transfer::blob(&digest, size, &from, target, &Progress::none()).await?;
+                Ok::<_, OpsError>(digest)
             })
             .buffer_unordered(PARALLEL)
             .try_collect()
