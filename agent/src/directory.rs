@@ -13,6 +13,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -104,7 +105,11 @@ impl Directory {
     pub(crate) fn create_staging(&self, id: &Digest) -> Result<PathBuf, AgentError> {
         let staging = self.unpacked().join(format!("{STAGING}{}", id.file_name()));
         remove_tree(&staging).map_err(AgentError::Remove)?;
-        fs::create_dir(&staging).map_err(AgentError::io("create directory", &staging))?;
+        // Nobody else shall look into a tree that is not complete.
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&staging)
+            .map_err(AgentError::io("create directory", &staging))?;
         Ok(staging)
     }
 
