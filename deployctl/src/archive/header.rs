@@ -91,7 +91,11 @@ impl RawHeader {
             gid: positive(116..124, "group")?,
             size: positive(124..136, "size")?,
             mtime: Timestamp {
-                seconds: i64::try_from(mtime).unwrap_or(i64::MAX),
+                seconds: i64::try_from(mtime).unwrap_or(if mtime < 0 {
+                    i64::MIN
+                } else {
+                    i64::MAX
+                }),
                 nanoseconds: 0,
             },
             has_sparse_map: block[156] == b'S' && block[482] != 0,

@@ -1,6 +1,8 @@
 //! Archives that must be refused: one row for each rule of safe unpacking. Nothing is written
 //! for any of them, inside the root or outside.
 
+use proptest::prelude::*;
+
 use super::{
     super::{ArchiveError, LimitKind, Limits, Rule, UnpackOptions},
     Place, Tar, listing,
@@ -427,4 +429,60 @@ fn wrong_bytes_are_told_from_wrong_archives() {
         "{error:?}"
     );
     assert_eq!(listing(&place.root()), Vec::<String>::new());
+}
+
+/// Every kind of entry and extension, twice over.
+fn everything() -> Vec<u8> {
+    let once = |tar: Tar| {
+        tar.directory("d")
+            .file("d/a", "content of a")
+            .link("d/hard", "d/a")
+            .symlink("s", "d/a")
+            .pax(&[("path", "a longer name"), ("mtime", "12.5")])
+            .file("short", "x")
+            .raw(b'L', b"././@LongLink", b"", b"a long name\0", |_| {})
+            .file("short", "y")
+            .records(b'g', &[("comment", "z")])
+            .file(".wh.gone", "")
+            .file("d/.wh..wh..opq", "")
+    };
+    once(once(Tar::new())).finish()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Bytes are changed and the header's checksum is made good again, so that the change gets
+    /// past the door.
+    #[test]
+    fn changed_archives_neither_panic_nor_reach_outside(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..512, any::<u8>()), 1..6),
+        names in proptest::collection::vec((any::<prop::sample::Index>(), "[./a-d]{1,12}"), 0..3),
+    ) {
+        let mut archive = everything();
+        let blocks = archive.len() / 512;
+        let mut change = |block: usize, edit: &dyn Fn(&mut [u8])| {
+            let block = &mut archive[block * 512..][..512];
+            edit(block);
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        };
+        for (block, at, value) in changes {
+            change(block.index(blocks), &|block| block[at] = value);
+        }
+        for (block, name) in names {
+            change(block.index(blocks), &|block| {
+                block[..100].fill(0);
+                block[..name.len()].copy_from_slice(name.as_bytes());
+            });
+        }
+        let place = Place::new();
+        drop(super::super::inspect(&archive[..]));
+        drop(place.unpack(&[Tar::new().symlink("d", "..").finish(), archive.clone()], &UnpackOptions::default()));
+        let place = Place::new();
+        drop(place.unpack(&[archive], &UnpackOptions::default()));
+        prop_assert_eq!(std::fs::read(place.path().join("outside")).unwrap(), b"untouched");
+        prop_assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 3);
+    }
 }
