@@ -3,7 +3,8 @@
 //! ## Map of the source
 //! - `main` reads the command line (`arguments`), runs a suite and writes its `report`.
 //! - `check` says what a check is; the tables stand in `checks`, one folder a category.
-//! - `runner` runs our own suite; a check works in a `scope` through `http`.
+//! - `runner` runs our own suite; a check works in a `scope` through `http`
+//!   and holds each `reply` against its rule.
 //! - `official` and `clients` run other programs, by `program`, and report in the same form.
 
 mod arguments;
@@ -19,6 +20,7 @@ mod link;
 mod observed;
 mod official;
 mod program;
+mod reply;
 mod report;
 mod runner;
 mod scope;

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use http::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::http::Reply;
+use crate::reply::Reply;
 
 /// The error codes that the specification lists.
 pub(crate) const ERROR_CODES: [&str; 14] = [

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::check::{Stop, Verdict};
 use crate::content::{self, Blob, Manifest};
-use crate::http::{Registry, Reply, Request};
+use crate::http::{Registry, Request};
+use crate::reply::Reply;
 use crate::upload::Upload;
 
 /// The registry and a repository that only one check uses.

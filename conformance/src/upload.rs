@@ -6,7 +6,8 @@ use http::Method;
 
 use crate::check::Verdict;
 use crate::content::Blob;
-use crate::http::{Reply, Request};
+use crate::http::Request;
+use crate::reply::Reply;
 use crate::scope::Repository;
 
 /// A session and its present address.

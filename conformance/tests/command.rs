@@ -1,6 +1,8 @@
 //! The command line: exit statuses, messages, and the official suite held to its results.
 //! The registry is a thread that answers 200 to everything.
 
+#![expect(clippy::unwrap_used, reason = "what a test can not do is its failure")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;

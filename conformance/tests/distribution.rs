@@ -3,6 +3,8 @@
 //! Needs distribution's binary `registry` on PATH. Without it the test says so and stands
 //! aside, and with CI=true it fails.
 
+#![expect(clippy::unwrap_used, reason = "what a test can not do is its failure")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;

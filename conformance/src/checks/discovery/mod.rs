@@ -1,5 +1,6 @@
 //! Category "Content Discovery": what is there, and what refers to what.
 
+mod referrer_filter;
 mod referrer_pages;
 mod referrers;
 mod tag_pages;
@@ -12,5 +13,6 @@ pub(super) const TABLES: &[&[Check]] = &[
     tags::CHECKS,
     tag_pages::CHECKS,
     referrers::CHECKS,
+    referrer_filter::CHECKS,
     referrer_pages::CHECKS,
 ];

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::referrers::{artifact, descriptors, offered};
 use crate::check::{Stop, Verdict, checks};
 use crate::content::{self, Manifest};
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

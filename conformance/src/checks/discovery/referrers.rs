@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::check::{Stop, Verdict, checks};
 use crate::content::{self, Blob, Manifest};
 use crate::digest::Algorithm;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {
@@ -43,16 +43,6 @@ checks! {
             "a referrer that was pushed twice is listed once";
         Must V1_1_1 "discovery.referrers.deleted" deleted:
             "a referrer that was deleted is not listed";
-        Should V1_1_1 "discovery.referrers.filter" filter:
-            "`artifactType` filters";
-        Must V1_1_1 "discovery.referrers.filter-header" filter_header:
-            "a filter that was applied is named in `OCI-Filters-Applied`";
-        Must V1_1_1 "discovery.referrers.filter-none" filter_none:
-            "a filter that nothing fits answers an empty list";
-        Must V1_1_1 "discovery.referrers.filter-config" filter_config:
-            "a filter looks at the type that stands in the list";
-        Must V1_1_1 "discovery.referrers.filter-absent" filter_absent:
-            "without a filter `OCI-Filters-Applied` is left out";
         May Main "discovery.referrers.sha512" sha512:
             "a referrer pushed by its sha512 is listed by it";
         Must Practice "discovery.referrers.concurrent" concurrent:
@@ -106,18 +96,18 @@ pub(super) async fn artifact(
     })))
 }
 
-async fn put(repository: &Repository, manifest: &Manifest) -> Verdict {
+pub(super) async fn put(repository: &Repository, manifest: &Manifest) -> Verdict {
     repository
         .push_manifest(&manifest.digest, manifest)
         .await
         .map(drop)
 }
 
-const KIND: &str = "application/vnd.example.kind.v1+json";
-const OTHER_KIND: &str = "application/vnd.example.other.v1";
+pub(super) const KIND: &str = "application/vnd.example.kind.v1+json";
+pub(super) const OTHER_KIND: &str = "application/vnd.example.other.v1";
 
 /// A subject and one pushed referrer of it.
-async fn prepared(scope: &Scope) -> Verdict<(Repository, Manifest, Manifest)> {
+pub(super) async fn prepared(scope: &Scope) -> Verdict<(Repository, Manifest, Manifest)> {
     let repository = scope.repository();
     let subject = repository.tagged("subject").await?;
     let referrer = artifact(&repository, &subject, KIND, json!({"k": "v"})).await?;
@@ -134,7 +124,7 @@ async fn only(repository: &Repository, subject: &Manifest, referrer: &Manifest) 
     }
 }
 
-fn is_empty(reply: &Reply) -> Verdict {
+pub(super) fn is_empty(reply: &Reply) -> Verdict {
     if descriptors(reply)?.is_empty() {
         return Ok(());
     }
@@ -320,70 +310,6 @@ async fn deleted(scope: Scope) -> Verdict {
     let reply = repository.delete_manifest(&referrer.digest).send().await?;
     reply.skip_unless(&[202], "deleting manifests")?;
     is_empty(&offered(&repository, &subject.digest, "").await?)
-}
-
-/// Two referrers of different types, and the answer to a filter.
-async fn filtered(scope: &Scope, kind: &str) -> Verdict<(Manifest, Reply)> {
-    let (repository, subject, referrer) = prepared(scope).await?;
-    let other = artifact(&repository, &subject, OTHER_KIND, json!({"k": "v"})).await?;
-    put(&repository, &other).await?;
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("artifactType", kind)
-        .finish();
-    let reply = offered(&repository, &subject.digest, &format!("?{query}")).await?;
-    if reply.header("oci-filters-applied").is_none() && descriptors(&reply)?.len() == 2 {
-        return Err(Stop::skip("SHOULD not followed: filtering is not offered"));
-    }
-    Ok((referrer, reply))
-}
-
-async fn filter(scope: Scope) -> Verdict {
-    let (referrer, reply) = filtered(&scope, KIND).await?;
-    match &descriptors(&reply)?[..] {
-        [one] if one["digest"] == json!(referrer.digest) => Ok(()),
-        _ => Err(reply.fail(format!("only {}", referrer.digest))),
-    }
-}
-
-async fn filter_header(scope: Scope) -> Verdict {
-    let (_, reply) = filtered(&scope, KIND).await?;
-    let value = reply.required("oci-filters-applied")?;
-    if value.split(',').any(|name| name.trim() == "artifactType") {
-        return Ok(());
-    }
-    Err(reply.fail("`OCI-Filters-Applied: artifactType`"))
-}
-
-async fn filter_none(scope: Scope) -> Verdict {
-    let (_, reply) = filtered(&scope, "application/vnd.example.unheard").await?;
-    is_empty(&reply)
-}
-
-async fn filter_config(scope: Scope) -> Verdict {
-    let (_, reply) = filtered(&scope, content::IMAGE_CONFIG).await?;
-    is_empty(&reply)?;
-    let second = Scope::new(scope.registry.clone(), scope.other("config").name);
-    let repository = second.repository();
-    let subject = repository.tagged("subject").await?;
-    let mut image = repository.image().await?;
-    image["subject"] = subject.descriptor();
-    put(&repository, &Manifest::of(&image)).await?;
-    let query = format!(
-        "?artifactType={}",
-        content::IMAGE_CONFIG.replace('+', "%2B")
-    );
-    let reply = offered(&repository, &subject.digest, &query).await?;
-    match descriptors(&reply)?.len() {
-        1 => Ok(()),
-        _ => Err(reply.fail("the image, whose config is of that type")),
-    }
-}
-
-async fn filter_absent(scope: Scope) -> Verdict {
-    let (repository, subject, _) = prepared(&scope).await?;
-    let reply = offered(&repository, &subject.digest, "").await?;
-    reply.header_absent("oci-filters-applied")?;
-    Ok(())
 }
 
 async fn sha512(scope: Scope) -> Verdict {

@@ -5,7 +5,7 @@ use http::Method;
 use super::tags::listed;
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Manifest;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

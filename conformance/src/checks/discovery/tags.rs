@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::check::{Verdict, checks};
 use crate::content::{Blob, Manifest};
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 
 checks! {

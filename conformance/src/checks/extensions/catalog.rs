@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Blob;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 
 checks! {

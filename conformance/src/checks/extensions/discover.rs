@@ -4,7 +4,7 @@ use http::Method;
 use serde_json::Value;
 
 use crate::check::{Verdict, checks};
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 
 checks! {

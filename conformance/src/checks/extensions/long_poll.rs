@@ -9,7 +9,8 @@ use http::Method;
 
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Manifest;
-use crate::http::{Reply, Request};
+use crate::http::Request;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

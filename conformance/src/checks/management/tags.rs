@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::check::{Stop, Verdict, checks};
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

@@ -2,7 +2,7 @@
 
 use crate::check::{Verdict, checks};
 use crate::content::{self, Blob};
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 
 checks! {

@@ -2,7 +2,7 @@
 
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Blob;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 
 checks! {

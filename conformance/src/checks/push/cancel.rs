@@ -4,7 +4,7 @@ use http::Method;
 
 use crate::check::{Verdict, checks};
 use crate::content::Blob;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 use crate::upload::Upload;
 

@@ -54,7 +54,7 @@ async fn begun(scope: &Scope) -> Verdict<Begun> {
 
 impl Begun {
     /// PATCH of the bytes from `start` to before `end`.
-    async fn patch(&self, start: usize, end: usize) -> Verdict<crate::http::Reply> {
+    async fn patch(&self, start: usize, end: usize) -> Verdict<crate::reply::Reply> {
         let bytes = self.blob.bytes.slice(start..end);
         self.upload
             .patch(&format!("{start}-{}", end - 1), bytes)

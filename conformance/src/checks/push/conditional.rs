@@ -5,7 +5,7 @@ use futures::future::join_all;
 
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Manifest;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::check::{Verdict, checks};
 use crate::content::{self, Blob, Manifest};
 use crate::digest::Algorithm;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {

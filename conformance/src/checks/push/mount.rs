@@ -5,7 +5,7 @@ use http::Method;
 use crate::check::{Stop, Verdict, checks};
 use crate::content::{self, Blob};
 use crate::digest::Algorithm;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 use crate::upload::Upload;
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::check::{Stop, Verdict, checks};
 use crate::content::Blob;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::Scope;
 use crate::upload::Upload;
 

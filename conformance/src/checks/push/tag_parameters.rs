@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::check::{Stop, Verdict, checks};
 use crate::content::{self, Manifest};
 use crate::digest::Algorithm;
-use crate::http::Reply;
+use crate::reply::Reply;
 use crate::scope::{Repository, Scope};
 
 checks! {
