@@ -11,12 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// A running program. Dropping it kills it and waits for its end.
+/// A running program. Dropping it kills it and waits for its end, unless it was left to run.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
     name: String,
     log: PathBuf,
+    left: bool,
 }
 
 impl Server {
@@ -34,7 +35,12 @@ impl Server {
             .stderr(file)
             .spawn()
             .with_context(|| format!("start `{name}`"))?;
-        Ok(Self { child, name, log })
+        Ok(Self {
+            child,
+            name,
+            log,
+            left: false,
+        })
     }
 
     /// The process's id.
@@ -87,6 +93,11 @@ impl Server {
         self.child.wait().ok();
     }
 
+    /// Lets it go on running when this is dropped. Whoever calls this ends it by its pid.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
     /// Waits for its end by itself.
     ///
     /// # Panics
@@ -102,6 +113,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if self.left {
+            return;
+        }
         self.kill();
         if std::thread::panicking() {
             eprint_tail(&self.name, &self.log());

@@ -349,7 +349,7 @@ fn agent_killed_at_every_step_ends_on_the_newest_release() {
             step += if long() { 1 } else { 1 + step };
         }
     }
-    assert!(deaths > 10, "the agent was killed {deaths} times only");
+    assert!(deaths > 10, "the agent was killed at {deaths} steps only");
 }
 
 /// Runs the agent until the `step`th call of a kind in one of its threads, where it is killed; false when it came to
@@ -358,7 +358,7 @@ fn killed_at(desk: &Desk, strace: &Path, script: &Path, call: &str, step: usize)
     let (host, agent) = (desk.path("host"), Program::Agent.path());
     let answer = desk
         .run(strace)
-        // Only the agent: the script is not what is killed.
+        // The script's own processes are followed too: one that dies is a script that failed.
         .args([
             "-f",
             "-qq",

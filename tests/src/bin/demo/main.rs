@@ -55,7 +55,7 @@ fn play(printer: &Printer, keep: bool) -> anyhow::Result<()> {
     match story {
         Ok(ending) if keep => {
             stage.keep();
-            ending.say_how_to_look_round(printer);
+            ending.leave_running_and_say_how_to_look_round(printer);
             Ok(())
         }
         // Everything is put away first, so that the last line is true when it is read.
@@ -65,6 +65,7 @@ fn play(printer: &Printer, keep: bool) -> anyhow::Result<()> {
             Ok(())
         }
         Err(error) => {
+            stage.stop_if_interrupted();
             stage.clear();
             Err(error)
         }

@@ -75,7 +75,7 @@ impl<'a> Shell<'a> {
     /// # Errors
     /// When it cannot be started.
     pub(crate) fn leave_running(&self, line: &str, log: &str) -> Result<Server> {
-        self.printer.command(&format!("{line} 2>{log} &"));
+        self.printer.command(&format!("{line} >{log} 2>&1 &"));
         let mut command = Command::new("/bin/bash");
         // With `exec` the shell becomes the program, and its pid is the program's.
         command

@@ -19,6 +19,7 @@ pub(crate) struct Stage {
 #[derive(Debug)]
 struct Inner {
     cleared: bool,
+    interrupted: bool,
     processes: Vec<u32>,
     /// Files that hold the pid of a process which something else started.
     pid_files: Vec<PathBuf>,
@@ -34,6 +35,7 @@ impl Stage {
             .keep();
         let inner = Inner {
             cleared: false,
+            interrupted: false,
             processes: Vec::new(),
             pid_files: Vec::new(),
         };
@@ -48,6 +50,7 @@ impl Stage {
             .context("watch for signals")?;
         std::thread::spawn(move || {
             runtime.block_on(interrupted());
+            at_interruption.lock().interrupted = true;
             at_interruption.clear();
             std::process::exit(130);
         });
@@ -78,6 +81,14 @@ impl Stage {
         others
             .chain(inner.processes.iter().rev().copied())
             .collect()
+    }
+
+    /// Does not return once the demo is interrupted: what fails then fails because of that, and the demo is about to
+    /// end.
+    pub(crate) fn stop_if_interrupted(&self) {
+        while self.lock().interrupted {
+            std::thread::park();
+        }
     }
 
     /// Leaves everything as it is.

@@ -25,6 +25,7 @@ pub(crate) struct Ending {
     programs: PathBuf,
     address: String,
     processes: Vec<u32>,
+    servers: [Server; 2],
 }
 
 /// Tells the story.
@@ -72,24 +73,24 @@ pub(crate) fn tell(printer: &Printer, stage: &Stage) -> Result<Ending> {
     printer.say("deploy.sh starts deploy-registry from the new tree and asks its health endpoint:");
     std::fs::write(directory.join("deploy.sh"), SCRIPT).context("write the host's script")?;
     shell.run("chmod +x deploy.sh")?;
-    shell.run("grep -E '^(setsid|printf|\\[ \"\\$status)' -A1 deploy.sh")?;
+    shell.run("sed -n '/^setsid/,$p' deploy.sh")?;
     stage.pid_file(directory.join("service.pid"));
     let line = format!(
         "deploy-agent -addr {address} -dir host -name demo -script ./deploy.sh -state host/state.json"
     );
-    let before = sent(&address)?;
+    let before = Reading::of(&address)?;
     let mut agent = shell.leave_running(&line, "agent.log")?;
     let first = follow(printer, &shell, &mut agent, &address, "v1", "hello")?;
-    let all = sent(&address)? - before;
+    let all = before.bytes_since()?;
     printer.say(&format!("{} moved to the host", size(all)));
 
     printer.heading("One layer changes, release v2");
     shell.run("echo 'GREETING=\"hello again\" MAXVER=20' >config/service.conf")?;
     shell.run("deployctl push config:v2 config")?;
-    let before = sent(&address)?;
+    let before = Reading::of(&address)?;
     shell.run("deployctl changeconf -name demo -component config -version v2")?;
     let second = follow(printer, &shell, &mut agent, &address, "v2", "hello again")?;
-    let moved = sent(&address)? - before;
+    let moved = before.bytes_since()?;
     shell.run("deployctl showconf -name demo")?;
     shell.run("ls -l host/current")?;
     shell.run("cat agent.log")?;
@@ -106,6 +107,7 @@ pub(crate) fn tell(printer: &Printer, stage: &Stage) -> Result<Ending> {
         programs: bin,
         address,
         processes: stage.processes(),
+        servers: [agent, registry],
     })
 }
 
@@ -227,24 +229,37 @@ fn judge(printer: &Printer, address: &str, all: u64, moved: u64) -> Result<()> {
     Ok(())
 }
 
-/// How many bytes the registry has sent in bodies, by its own count.
-fn sent(address: &str) -> Result<u64> {
-    const COUNTER: &str = "deploy_registry_http_sent_bytes_total";
-    let metrics = http::get(address, "/metrics")?.text();
-    let values = metrics.lines().filter(|line| line.starts_with(COUNTER));
-    let values: Vec<f64> = values
-        .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
-        .collect();
-    ensure!(
-        !values.is_empty(),
-        "the registry does not count `{COUNTER}`"
-    );
-    // Counts below 2^53 are whole in a float.
-    Ok(values.iter().sum::<f64>() as u64)
+/// How many bytes the registry had sent in bodies at some moment, by its own count.
+struct Reading<'a> {
+    address: &'a str,
+    bytes: u64,
+    /// The size of the answer that said so, which it counted only after it had sent it.
+    own: u64,
+}
+
+impl<'a> Reading<'a> {
+    fn of(address: &'a str) -> Result<Self> {
+        const COUNTER: &str = "deploy_registry_http_sent_bytes_total ";
+        let metrics = http::get(address, "/metrics")?.text();
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(COUNTER)?.parse().ok());
+        let bytes = value.with_context(|| format!("the registry does not count `{COUNTER}`"))?;
+        Ok(Self {
+            address,
+            bytes,
+            own: metrics.len() as u64,
+        })
+    }
+
+    fn bytes_since(&self) -> Result<u64> {
+        Ok(Self::of(self.address)?.bytes - self.bytes - self.own)
+    }
 }
 
 impl Ending {
-    pub(crate) fn say_how_to_look_round(&self, printer: &Printer) {
+    pub(crate) fn leave_running_and_say_how_to_look_round(self, printer: &Printer) {
+        self.servers.into_iter().for_each(Server::leave);
         let (directory, programs) = (self.directory.display(), self.programs.display());
         let processes = self
             .processes
