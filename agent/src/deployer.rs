@@ -5,16 +5,11 @@
 //! at any instruction the same works lead to the same end. The one that others notice is the
 //! script, which is run again for a release unless the journal says that it had succeeded.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
 use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -33,6 +28,8 @@ use crate::{
 
 /// Image configurations are a few kilobytes; this is the limit of manifests.
 const CONFIG_MAX: u64 = 4 << 20;
+
+mod recovery;
 
 /// What does not change while the agent runs.
 #[derive(Debug)]
@@ -83,94 +80,6 @@ impl<S: Source> Deployer<S> {
                 candidate: None,
             }),
         }
-    }
-
-    /// Reads state and journal, mends what can be mended, and removes what an earlier run left
-    /// half done.
-    fn recover(&self, memory: &mut Memory) -> Result<Outcome, AgentError> {
-        self.directory.remove_leftovers()?;
-        let path = self.directory.journal();
-        let entry: Entry = match read_json(&path)? {
-            Found::Nothing => Entry::default(),
-            Found::Document(entry) => entry,
-            Found::Damaged(error) => {
-                self.set_aside(&path, &error)?;
-                Entry::default()
-            }
-        };
-        let uncommitted = entry.uncommitted().map(|record| record.id.clone());
-        let state = self.directory.state().to_owned();
-        let deployed: Option<Record> = match read_json(&state)? {
-            Found::Nothing => None,
-            Found::Document(record) => Some(record),
-            Found::Damaged(error) => {
-                self.set_aside(&state, &error)?;
-                let record = self.remembered(&entry);
-                if let Some(record) = &record {
-                    tracing::warn!(release.id = %record.id, "state recovered");
-                    file::replace(&state, &record.to_json())?;
-                }
-                record
-            }
-        };
-        memory.journal = Journal::new(path, entry.clone());
-        let deployed = deployed
-            .map(|record| record.id)
-            .filter(|id| self.still_there(id));
-        let uncommitted = uncommitted.filter(|id| self.still_there(id));
-        if let Some(id) = &deployed
-            && uncommitted.is_none()
-            && self.directory.current().as_ref() != Some(id)
-        {
-            self.directory.switch(id)?;
-        }
-        if let Some(id) = &deployed
-            && entry.step == JournalStep::Clean
-            && let Err(error) = self.clean(memory, id)
-        {
-            tracing::warn!("cannot clean up: {}", chain(&error));
-        }
-        Ok(Outcome::Recovered {
-            deployed,
-            unfinished: entry.unfinished,
-            uncommitted,
-        })
-    }
-
-    /// Returns what was deployed before the state file was lost.
-    fn remembered(&self, entry: &Entry) -> Option<Record> {
-        let current = self.directory.current();
-        match (&entry.deployed, current) {
-            (Some(record), current) if current.as_ref().is_none_or(|id| *id == record.id) => {
-                Some(record.clone())
-            }
-            (_, Some(id)) => Some(Record::bare(&id, self.settings.configuration.as_ref())),
-            (record, None) => record.clone(),
-        }
-    }
-
-    fn still_there(&self, id: &Id) -> bool {
-        let there = self.directory.has_tree(id);
-        if !there {
-            tracing::warn!(release.id = %id, "the tree of the recorded release is gone; it counts as not deployed");
-        }
-        there
-    }
-
-    fn set_aside(&self, path: &Path, error: &serde_json::Error) -> Result<(), AgentError> {
-        let time = (self.settings.clock)()
-            .strftime("%Y%m%dT%H%M%SZ")
-            .to_string();
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".corrupt-{time}"));
-        let aside = PathBuf::from(aside);
-        fs::rename(path, &aside).map_err(AgentError::io("set aside", path))?;
-        tracing::error!(
-            "`{}` cannot be read ({error}); it is kept as `{}`",
-            path.display(),
-            aside.display()
-        );
-        Ok(())
     }
 
     /// Brings everything that the release needs into the cache.
@@ -431,23 +340,6 @@ impl<S: Source> Executor for Deployer<S> {
             Work::Clean(id) => self.clean(memory, &id)?,
         }
         Ok(Outcome::Done)
-    }
-}
-
-enum Found<T> {
-    Nothing,
-    Document(T),
-    Damaged(serde_json::Error),
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Found<T>, AgentError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(match serde_json::from_slice(&bytes) {
-            Ok(document) => Found::Document(document),
-            Err(error) => Found::Damaged(error),
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
-        Err(error) => Err(AgentError::io("read", path)(error)),
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::{
         Mutex as Guarded,
         atomic::{AtomicUsize, Ordering},

@@ -6,6 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use deploy_spec::Digest;
+
 use super::*;
 
 fn id(letter: char) -> Id {

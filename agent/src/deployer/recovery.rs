@@ -1,0 +1,127 @@
+//! Finds out what is deployed and what an earlier run left unfinished, whatever ended it.
+//! The first work of every run; only `deployer` calls it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{Deployer, Memory, chain};
+use crate::{
+    error::AgentError,
+    file,
+    journal::{Entry, Journal, JournalStep},
+    machine::Id,
+    record::Record,
+    runner::Outcome,
+    source::Source,
+};
+
+impl<S: Source> Deployer<S> {
+    /// Reads state and journal, mends what can be mended, and removes what an earlier run left
+    /// half done.
+    pub(super) fn recover(&self, memory: &mut Memory) -> Result<Outcome, AgentError> {
+        self.directory.remove_leftovers()?;
+        let path = self.directory.journal();
+        let entry: Entry = match read_json(&path)? {
+            Found::Nothing => Entry::default(),
+            Found::Document(entry) => entry,
+            Found::Damaged(error) => {
+                self.set_aside(&path, &error)?;
+                Entry::default()
+            }
+        };
+        let uncommitted = entry.uncommitted().map(|record| record.id.clone());
+        let state = self.directory.state().to_owned();
+        let deployed: Option<Record> = match read_json(&state)? {
+            Found::Nothing => None,
+            Found::Document(record) => Some(record),
+            Found::Damaged(error) => {
+                self.set_aside(&state, &error)?;
+                let record = self.remembered(&entry);
+                if let Some(record) = &record {
+                    tracing::warn!(release.id = %record.id, "state recovered");
+                    file::replace(&state, &record.to_json())?;
+                }
+                record
+            }
+        };
+        memory.journal = Journal::new(path, entry.clone());
+        let deployed = deployed
+            .map(|record| record.id)
+            .filter(|id| self.still_there(id));
+        let uncommitted = uncommitted.filter(|id| self.still_there(id));
+        if let Some(id) = &deployed
+            && uncommitted.is_none()
+            && self.directory.current().as_ref() != Some(id)
+        {
+            self.directory.switch(id)?;
+        }
+        if let Some(id) = &deployed
+            && entry.step == JournalStep::Clean
+            && let Err(error) = self.clean(memory, id)
+        {
+            tracing::warn!("cannot clean up: {}", chain(&error));
+        }
+        Ok(Outcome::Recovered {
+            deployed,
+            unfinished: entry.unfinished,
+            uncommitted,
+        })
+    }
+
+    /// Returns what was deployed before the state file was lost.
+    fn remembered(&self, entry: &Entry) -> Option<Record> {
+        let current = self.directory.current();
+        match (&entry.deployed, current) {
+            (Some(record), current) if current.as_ref().is_none_or(|id| *id == record.id) => {
+                Some(record.clone())
+            }
+            (_, Some(id)) => Some(Record::bare(&id, self.settings.configuration.as_ref())),
+            (record, None) => record.clone(),
+        }
+    }
+
+    fn still_there(&self, id: &Id) -> bool {
+        let there = self.directory.has_tree(id);
+        if !there {
+            tracing::warn!(release.id = %id, "the tree of the recorded release is gone; it counts as not deployed");
+        }
+        there
+    }
+
+    fn set_aside(&self, path: &Path, error: &serde_json::Error) -> Result<(), AgentError> {
+        let time = (self.settings.clock)()
+            .strftime("%Y%m%dT%H%M%SZ")
+            .to_string();
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".corrupt-{time}"));
+        let aside = PathBuf::from(aside);
+        fs::rename(path, &aside).map_err(AgentError::io("set aside", path))?;
+        tracing::error!(
+            "`{}` cannot be read ({error}); it is kept as `{}`",
+            path.display(),
+            aside.display()
+        );
+        Ok(())
+    }
+}
+
+enum Found<T> {
+    Nothing,
+    Document(T),
+    Damaged(serde_json::Error),
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Found<T>, AgentError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(match serde_json::from_slice(&bytes) {
+            Ok(document) => Found::Document(document),
+            Err(error) => Found::Damaged(error),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) => Err(AgentError::io("read", path)(error)),
+    }
+}
