@@ -57,12 +57,19 @@ pub fn directory() -> &'static Path {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
     // The whole workspace, as tests/run builds it: choosing packages would choose other features of
     // shared dependencies, and build all of them a second time.
-    let built = BUILT.get_or_init(|| build(&["--workspace", "--bins"]));
+    let built = BUILT.get_or_init(|| {
+        let release = is_release()?.then_some("--release");
+        let choice: Vec<&str> = ["--workspace", "--bins"]
+            .into_iter()
+            .chain(release)
+            .collect();
+        build(&choice)
+    });
     built.as_ref().unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-/// Builds what the arguments choose, in the profile of the running program, and returns the directory that
-/// the programs are in then.
+/// Builds what the arguments choose, which has to be in the profile of the running program, and returns the
+/// directory that the programs are in then.
 ///
 /// # Errors
 /// When the build fails, or the running program is not in a target directory.
@@ -93,7 +100,6 @@ fn build_command(choice: &[&str]) -> Result<(Run, PathBuf)> {
         .args(["build", "--locked", "--target-dir"])
         .arg(target)
         .args(choice)
-        .args(is_release()?.then_some("--release"))
         .directory(workspace())
         .limit(std::time::Duration::from_secs(45 * 60));
     Ok((command, directory))
