@@ -492,6 +492,16 @@ fn registry_open_to_the_network_is_refused() {
     assert!(!missing.exists());
 }
 
+#[test]
+fn import_of_images_says_that_it_comes_later() {
+    let program = deploy_tests::programs::Program::FromDocker.path();
+    let answer = Run::new(program)
+        .args(["-name", "project"])
+        .answer()
+        .unwrap();
+    assert_one_clear_line("deploy-from-docker", &answer);
+}
+
 /// Answers every request with a web page, as a proxy or a wrong port does.
 struct HtmlServer {
     address: String,
