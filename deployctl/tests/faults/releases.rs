@@ -1,7 +1,7 @@
 //! Releases made by many at once, and after a maker died, with conditional writes and without.
 
 use super::support::{
-    memory::{Memory, Writes},
+    memory::{Deletes, Memory, Writes},
     server::Server,
 };
 use bytes::Bytes;
@@ -9,7 +9,9 @@ use deploy_spec::{Channel, LayerReference, Outline, Prefix, Reference, annotatio
 use deployctl::{
     archive::{self, PackOptions},
     client::{Condition, Progress, Repository},
+    layout::Layout,
     ops::{LayerChange, OpsError, Project, Source},
+    transfer::{self, Place},
 };
 
 fn project(server: &Server) -> Project {
@@ -200,4 +202,69 @@ async fn a_change_that_changes_nothing_writes_nothing() {
         .unwrap();
     assert!(!outcome.changed);
     assert_eq!(server.seen("PUT").len(), sent);
+}
+
+#[tokio::test]
+async fn a_tag_goes_alone_or_not_at_all_where_only_digests_are_deleted() {
+    let memory = Memory::new(Writes::Conditional).deleting(Deletes::DigestsOnly);
+    let server = Server::start(memory);
+    let project = project(&server);
+    for text in ["a:v1", "a:v2", "b:v1"] {
+        add(&project, text).await;
+    }
+    let repository = project.component(&"a".parse().unwrap());
+    let v1 = repository
+        .manifest(&"v1".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let same: Reference = "same".parse().unwrap();
+    repository
+        .put_manifest(&same, &v1.media_type, v1.bytes, &Condition::Always)
+        .await
+        .unwrap();
+    let error = project.delete_version(&layer("a:v1")).await.unwrap_err();
+    assert!(matches!(error, OpsError::SharedManifest { .. }), "{error}");
+    project.delete_version(&layer("a:v2")).await.unwrap();
+    let tags = repository.tags().await.unwrap();
+    let tags: Vec<_> = tags.iter().map(|tag| tag.as_str()).collect();
+    assert_eq!(tags, ["same", "v1"]);
+    // All of it may go.
+    let name = "a".parse().unwrap();
+    assert_eq!(project.delete_component(&name).await.unwrap(), 2);
+    assert_eq!(project.components().await.unwrap(), ["b".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_release_survives_the_way_through_a_layout() {
+    let (one, two) = (
+        Server::start(Memory::new(Writes::Conditional)),
+        Server::start(Memory::new(Writes::Plain)),
+    );
+    let here = project(&one);
+    add(&here, "a:v1").await;
+    compose(&here, &[layer("a:v1")]).await;
+    let (name, latest) = ("project".parse().unwrap(), "latest".parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let layout = Place::Layout(Layout::create(directory.path()).unwrap());
+    let from = Place::Remote(here.configuration(&name));
+    let there = project(&two);
+    let to = Place::Remote(there.configuration(&name));
+    let tag = Reference::Tag(Clone::clone(&latest));
+    for _ in 0..2 {
+        transfer::image(&from, &tag, &layout, Some(&latest))
+            .await
+            .unwrap();
+        transfer::image(&layout, &tag, &to, Some(&latest))
+            .await
+            .unwrap();
+    }
+    let channel = Channel::latest();
+    let sent = here.show_configuration(&name, &channel).await.unwrap();
+    let arrived = there.show_configuration(&name, &channel).await.unwrap();
+    assert_eq!(sent, arrived);
+    // Layer and configuration, each once.
+    let uploads = two.seen("PUT").into_iter();
+    let uploads = uploads.filter(|request| request.target.contains("/blobs/"));
+    assert_eq!(uploads.count(), 2);
 }

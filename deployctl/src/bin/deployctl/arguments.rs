@@ -1,6 +1,6 @@
 //! What a person may type. Parsed once, by clap, into the types of the library.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deploy_spec::{
@@ -35,7 +35,7 @@ pub(crate) struct Global {
     /// Without a scheme, a loopback address is spoken to in plain HTTP unless -fp is given, and
     /// every other one in HTTPS.
     #[arg(long, global = true, env = "DEPLOYCTL_ADDR", hide_env_values = true)]
-    pub(crate) addr: Option<Address>,
+    pub(crate) addr: Option<Given<Address>>,
     /// Fingerprint of the registry's key, SHA256:…, as the registry logs it.
     #[arg(
         long,
@@ -43,7 +43,7 @@ pub(crate) struct Global {
         env = "DEPLOYCTL_FINGERPRINT",
         hide_env_values = true
     )]
-    pub(crate) fp: Option<Fingerprint>,
+    pub(crate) fp: Option<Given<Fingerprint>>,
     /// SSH private key to use where the registry asks for one.
     ///
     /// A registry that serves everybody asks for none, and then the key is not used.
@@ -285,6 +285,21 @@ pub(crate) struct Man {
     pub(crate) directory: Option<PathBuf>,
 }
 
+/// A value that is as good as absent where it is empty: how scripts unset a variable.
+#[derive(Clone, Debug)]
+pub(crate) struct Given<T>(pub(crate) Option<T>);
+
+impl<T: FromStr> FromStr for Given<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            "" => Ok(Self(None)),
+            text => text.parse().map(|value| Self(Some(value))),
+        }
+    }
+}
+
 /// The original takes 64 hexadecimal digits; the label is understood too.
 fn parse_hash(text: &str) -> Result<Digest, deploy_spec::digest::DigestError> {
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
@@ -310,7 +325,7 @@ mod tests {
             let line = line.split(' ').map(Into::into);
             let arguments = deploy_spec::arguments::normalise(line);
             let arguments = Arguments::try_parse_from(arguments).unwrap();
-            assert_eq!(arguments.global.addr.unwrap().to_string(), "a:1");
+            assert_eq!(arguments.global.addr.unwrap().0.unwrap().to_string(), "a:1");
             assert_eq!(arguments.global.output, Output::Json);
         }
     }

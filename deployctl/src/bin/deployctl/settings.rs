@@ -16,7 +16,8 @@ use crate::{arguments::Global, printer::UsageError};
 
 /// Returns the project that the flags mean.
 pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project> {
-    let address = global.addr.clone().ok_or(UsageError(
+    let address = global.addr.clone().and_then(|given| given.0);
+    let address = address.ok_or(UsageError(
         "no registry address\nhint: give -addr host:port or set DEPLOYCTL_ADDR",
     ))?;
     if let Some(key) = &global.key {
@@ -25,7 +26,7 @@ pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project
     }
     let options = Options {
         credentials: credentials(&address)?,
-        fingerprint: global.fp,
+        fingerprint: global.fp.as_ref().and_then(|given| given.0),
         ..Options::default()
     };
     Ok(Project {

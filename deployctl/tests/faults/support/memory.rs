@@ -2,7 +2,7 @@
 //! or without.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
@@ -18,8 +18,16 @@ pub(crate) enum Writes {
     Plain,
 }
 
+/// What can be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deletes {
+    TagsAndDigests,
+    DigestsOnly,
+}
+
 pub(crate) struct Memory {
     writes: Writes,
+    deletes: Deletes,
     state: Mutex<State>,
 }
 
@@ -35,8 +43,13 @@ impl Memory {
     pub(crate) fn new(writes: Writes) -> Self {
         Self {
             writes,
+            deletes: Deletes::TagsAndDigests,
             state: Mutex::default(),
         }
+    }
+
+    pub(crate) fn deleting(self, deletes: Deletes) -> Self {
+        Self { deletes, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,10 +105,19 @@ impl Memory {
                 state.manifests.insert(key, request.body.clone());
                 Reply::new(201).header("Docker-Content-Digest", digest(&request.body))
             }
-            "DELETE" => match state.manifests.remove(&key) {
-                Some(_) => Reply::new(202),
-                None => Reply::new(404),
-            },
+            "DELETE" if self.deletes == Deletes::DigestsOnly && !reference.contains(':') => {
+                Reply::new(405)
+            }
+            "DELETE" => {
+                let Some(current) = current else {
+                    return Reply::new(404);
+                };
+                match reference.contains(':') {
+                    true => state.manifests.retain(|_, found| *found != current),
+                    false => drop(state.manifests.remove(&key)),
+                }
+                Reply::new(202)
+            }
             _ => match current {
                 Some(bytes) => Reply::new(200)
                     .header("Docker-Content-Digest", digest(&bytes))
@@ -105,6 +127,12 @@ impl Memory {
                 None => Reply::new(404),
             },
         }
+    }
+
+    fn catalog(&self) -> Reply {
+        let state = self.state();
+        let names: BTreeSet<_> = state.manifests.keys().map(|(name, _)| name).collect();
+        Reply::new(200).json(json!({"repositories": names}))
     }
 
     fn tags(&self, name: &str) -> Reply {
@@ -130,6 +158,7 @@ impl Behaviour for Memory {
         match path.rsplit_once("/blobs/") {
             Some((_, rest)) if rest.starts_with("uploads/") => self.upload(request),
             Some((_, digest)) => self.blob(request, digest),
+            None if path == "_catalog" => self.catalog(),
             None => Reply::new(200),
         }
     }
