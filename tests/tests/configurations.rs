@@ -195,3 +195,30 @@ fn prefix_keeps_two_worlds_apart_in_one_registry() {
         "code"
     );
 }
+
+#[test]
+fn everything_that_is_shown_is_shown_as_json_too() {
+    let registry = Registry::start();
+    let desk = Desk::at(registry.address());
+    desk.push_file("code", "v1", "program", "one");
+    desk.push_file("code", "v2", "program", "two");
+    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
+        .ok();
+    assert_eq!(desk.json(["components"]), serde_json::json!(["code"]));
+    assert_eq!(
+        desk.json(["configurations"]),
+        serde_json::json!(["project"])
+    );
+    let versions = desk.json(["showcomp", "-name", "code"]);
+    assert_eq!(
+        [&versions[0]["version"], &versions[1]["version"]],
+        ["v1", "v2"]
+    );
+    let shown = desk.json(["showconf", "-name", "project"]);
+    let release = oci::manifest(desk.address(), "configs/project", "v1")
+        .unwrap()
+        .unwrap();
+    assert_eq!(shown["id"], release.digest.as_str());
+    assert_eq!(shown["layers"][0]["component"], "code");
+    assert_eq!(shown["layers"][0]["version"], "v1");
+}

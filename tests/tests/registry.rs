@@ -82,6 +82,27 @@ fn health_and_metrics_are_served() {
     );
 }
 
+#[test]
+fn old_versions_go_and_the_newest_and_the_used_ones_stay() {
+    let registry = Registry::start_with(&["-maxver", "2", "-upkeep", "100ms"]);
+    let desk = Desk::at(registry.address());
+    desk.push_file("code", "v1", "program", "one");
+    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
+        .ok();
+    for version in ["v2", "v3", "v4", "v5"] {
+        desk.push_file("code", version, "program", version);
+    }
+    wait::until_true("two old versions are removed", || {
+        oci::tags(desk.address(), "components/code").unwrap() == ["v1", "v4", "v5"]
+    });
+    let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
+    desk.agent_once("project", "host", &script).ok();
+    assert_eq!(
+        std::fs::read_to_string(desk.path("deployed")).unwrap(),
+        "one"
+    );
+}
+
 /// A small file system in memory; it is unmounted when it is dropped.
 struct SmallDisk(PathBuf);
 
