@@ -56,8 +56,20 @@ fn start_log(format: LogFormat) {
     }
 }
 
-#[tokio::main]
-async fn run(settings: Settings) -> anyhow::Result<()> {
+/// As many file operations may be under way at once. More would not make a disk faster, and
+/// each takes a thread.
+const BLOCKING_THREADS: usize = 128;
+
+fn run(settings: Settings) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(run_until_stopped(settings))
+}
+
+async fn run_until_stopped(settings: Settings) -> anyhow::Result<()> {
     // From before anything is done, so that no signal finds us unprepared.
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;

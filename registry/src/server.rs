@@ -28,7 +28,7 @@ use idle::IdleLimit;
 
 const KIB: usize = 1024;
 /// How much of a connection's input and output is held at most.
-const BUFFER: usize = 256 * KIB;
+const BUFFER: usize = 128 * KIB;
 /// As much of a body may be on its way before it is asked for: what a piece holds.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;

@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use deploy_spec::{
-    Digest, RepositoryName,
+    Digest, ErrorCode, RepositoryName,
     range::{Selection, select},
 };
 use futures::StreamExt as _;
@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::{
     App,
     conditions::{entity_tag, is_known},
-    error::Result,
+    error::{ApiError, Result},
     manifests::DIGEST,
 };
 use crate::store::{Blob, StoreError};
@@ -34,7 +34,7 @@ pub(crate) async fn get(
     }
     let (range, status) = match wanted(headers, &blob, &digest) {
         Selection::Part(part) => (part.first..part.last + 1, StatusCode::PARTIAL_CONTENT),
-        Selection::Unsatisfiable => return Ok(unsatisfiable(blob.size)),
+        Selection::Unsatisfiable => return Err(unsatisfiable(blob.size)),
         // Several parts at once are not worth their framing: the whole is as good.
         Selection::Whole | Selection::Parts(_) => (0..blob.size, StatusCode::OK),
     };
@@ -135,13 +135,15 @@ fn not_modified(digest: &Digest) -> Response {
     (StatusCode::NOT_MODIFIED, headers).into_response()
 }
 
-fn unsatisfiable(size: u64) -> Response {
+fn unsatisfiable(size: u64) -> ApiError {
     let value = HeaderValue::try_from(format!("bytes */{size}")).expect("digits are visible ASCII");
-    (
+    let message = format!("nothing of that range lies within the {size} bytes of the blob");
+    ApiError::with_status(
         StatusCode::RANGE_NOT_SATISFIABLE,
-        [(header::CONTENT_RANGE, value)],
+        ErrorCode::SizeInvalid,
+        message,
     )
-        .into_response()
+    .header(header::CONTENT_RANGE, value)
 }
 
 /// Returns the digest as a header's value.

@@ -169,12 +169,22 @@ impl Store {
         digest: &Digest,
         settled: Settled,
     ) -> Result<(), StoreError> {
+        let data = match &settled.place {
+            Place::Data(data) => Some(data.clone()),
+            Place::Inline(_) => None,
+        };
         // At the same time: a reader needs both, so the order cannot be seen.
-        tokio::try_join!(
+        let (published, member) = tokio::join!(
             self.publish_record(digest, settled),
             self.add_member(repository, digest)
-        )?;
-        Ok(())
+        );
+        if let (Err(StoreError::Full), Some(data)) = (&published, &data)
+            && let Ok(None) = self.published(digest).await
+        {
+            // Surely not written. After other errors it may still come to be, and needs its data.
+            self.discard_data(data).await;
+        }
+        published.and(member)
     }
 
     async fn add_member(

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::sync::watch;
 
-use super::{error::BodyError, uploads::UploadId};
+use super::{error::BodyError, upload_id::UploadId};
 
 /// A body that nothing arrived of for so long has stalled.
 const STALLED: Duration = Duration::from_secs(2);

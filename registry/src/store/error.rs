@@ -5,7 +5,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use deploy_spec::{Digest, RepositoryName, manifest::ManifestError};
 
-use super::uploads::UploadId;
+use super::upload_id::UploadId;
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -74,6 +74,11 @@ impl Ingest {
         }
     }
 
+    /// Returns the data object.
+    pub(crate) fn data(&self) -> &DataId {
+        &self.data
+    }
+
     /// Returns the data object, and how much of it there is to discard.
     pub(crate) fn abandon(self) -> (DataId, Progress) {
         (self.data, self.sink.progress())
@@ -117,7 +122,7 @@ impl Ingest {
     }
 
     /// Puts the blob to rest: everything but the tail is on stable storage on return.
-    pub(crate) async fn suspend(mut self) -> Result<Suspended, StoreError> {
+    pub(crate) async fn suspend(&mut self) -> Result<Suspended, StoreError> {
         if !self.is_small() && size(&self.held) >= self.pieces.minimum as u64 {
             self.flush().await?;
         }
@@ -127,8 +132,8 @@ impl Ingest {
         };
         Ok(Suspended {
             progress,
-            hasher: self.hasher,
-            tail: self.held,
+            hasher: self.hasher.clone(),
+            tail: std::mem::take(&mut self.held),
         })
     }
 

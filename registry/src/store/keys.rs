@@ -10,7 +10,7 @@ use object_store::path::Path;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::uploads::UploadId;
+use super::upload_id::UploadId;
 
 /// Names the bytes of one blob, at random: they are written while their digest is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
-//!   ingest  watch  claims                           taking bytes in, waiting, not colliding
+//!   ingest  sessions  claims  watch                 taking bytes in, not colliding, waiting
 //!     keys  record  objects  data                   how it is laid out and written
 //!       local | any object_store                    where
 //! ```
@@ -20,7 +20,9 @@ mod manifests;
 mod objects;
 mod record;
 mod referrers;
+mod sessions;
 mod tags;
+mod upload_id;
 mod uploads;
 mod watch;
 
@@ -41,7 +43,8 @@ pub use error::{BodyError, StoreError};
 pub use manifests::{Condition, Manifest, NewManifest, Stored};
 pub use referrers::Referrers;
 pub use tags::TagRecord;
-pub use uploads::{Upload, UploadId, UploadIdError};
+pub use upload_id::{UploadId, UploadIdError};
+pub use uploads::Upload;
 pub use watch::TagWatch;
 
 use claims::Claims;

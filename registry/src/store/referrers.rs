@@ -8,7 +8,9 @@ use object_store::path::Path;
 use super::{Page, Store, error::StoreError, keys, take_page};
 
 /// Manifests that are read at the same time for one page.
-const READ_AT_ONCE: usize = 16;
+const READ_AT_ONCE: usize = 8;
+/// Clients read no more of an index than this, less what stands around the descriptors.
+const PAGE_BYTES: usize = 4 * 1024 * 1024 - 1024;
 
 /// A page of referrers.
 #[derive(Clone, Debug)]
@@ -24,7 +26,7 @@ impl Store {
     /// `artifact_type` only where it is given.
     ///
     /// Looks at up to `limit` manifests, so that a page costs the same however few of them are
-    /// of the type asked for. A repository or a subject that is not there has no referrers.
+    /// of the type asked for, and stops at what clients read of an index. A repository or a subject that is not there has no referrers.
     pub async fn referrers(
         &self,
         repository: &RepositoryName,
@@ -38,18 +40,30 @@ impl Store {
         let listing = self.objects().list(&prefix, after.as_ref());
         let digests = listing.try_filter_map(|key: Path| async move { Ok(keys::digest_of(&key)) });
         let Page { items, more } = take_page(digests, limit).await?;
-        let next = items.last().filter(|_| more).cloned();
-        let manifests = futures::stream::iter(items)
-            .map(|digest| self.referrer(repository, digest))
-            .buffered(READ_AT_ONCE)
-            .try_filter_map(|found| async move { Ok(found) })
-            .try_filter(|found| {
-                let wanted = artifact_type
-                    .is_none_or(|wanted| found.artifact_type.as_deref() == Some(wanted));
-                std::future::ready(wanted)
+        let mut next = items.last().filter(|_| more).cloned();
+        let mut read = futures::stream::iter(items)
+            .map(|digest| async move {
+                let found = self.referrer(repository, &digest).await?;
+                Ok::<_, StoreError>((digest, found))
             })
-            .try_collect()
-            .await?;
+            .buffered(READ_AT_ONCE);
+        let (mut manifests, mut bytes, mut passed) = (Vec::new(), 0, None);
+        while let Some((digest, found)) = read.try_next().await? {
+            let wanted = |found: &Descriptor| {
+                artifact_type.is_none_or(|wanted| found.artifact_type.as_deref() == Some(wanted))
+            };
+            if let Some(found) = found.filter(wanted) {
+                let json = serde_json::to_vec(&found).expect("descriptors are plain structures");
+                bytes += json.len();
+                // One that is larger than a page makes a page of its own.
+                if bytes > PAGE_BYTES && !manifests.is_empty() {
+                    next = passed;
+                    break;
+                }
+                manifests.push(found);
+            }
+            passed = Some(digest);
+        }
         Ok(Referrers { manifests, next })
     }
 
@@ -58,14 +72,14 @@ impl Store {
     async fn referrer(
         &self,
         repository: &RepositoryName,
-        digest: Digest,
+        digest: &Digest,
     ) -> Result<Option<Descriptor>, StoreError> {
-        let Some(manifest) = self.read_manifest(repository, &digest).await? else {
+        let Some(manifest) = self.read_manifest(repository, digest).await? else {
             return Ok(None);
         };
         let outline = Outline::parse(Some(&manifest.media_type), &manifest.bytes);
         Ok(outline
             .ok()
-            .map(|outline| outline.descriptor(digest, manifest.bytes.len() as u64)))
+            .map(|outline| outline.descriptor(digest.clone(), manifest.bytes.len() as u64)))
     }
 }

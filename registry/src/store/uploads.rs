@@ -1,76 +1,22 @@
-//! Uploads: sessions that outlive requests, processes and replicas. The storage side of the
-//! `blobs/uploads` endpoints.
-//!
-//! Everything that a session is stands in one object: where it is, the state of its hash, how
-//! far the data has got, and a tail of bytes not written yet. It is changed by conditional
-//! writes, and never ahead of the data that it speaks of.
-
-use std::{fmt, str::FromStr};
+//! Uploads: blobs that come in one go or in chunks, over requests, processes and replicas. The
+//! storage side of the `blobs/uploads` endpoints.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use deploy_spec::{Algorithm, Digest, Hasher, RepositoryName, range::ByteRange};
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use rand::RngExt as _;
-use serde::{Deserialize, Serialize};
 
 use super::{
     Store,
-    claims::Claim,
     data::Progress,
     error::{BodyError, StoreError},
     ingest::{Ingest, Settled, Suspended},
     keys::{self, DataId},
-    objects::Version,
     record,
+    sessions::{Session, SessionRecord},
+    upload_id::UploadId,
 };
-
-/// Names an upload: a random UUID, which nobody guesses.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UploadId(Box<str>);
-
-impl UploadId {
-    /// Returns an id that was never given out (RFC 9562, version 4).
-    fn random() -> Self {
-        let mut bits: u128 = rand::rng().random();
-        bits = (bits & !(0xf << 76)) | (0x4 << 76);
-        bits = (bits & !(0x3 << 62)) | (0x2 << 62);
-        let hex = format!("{bits:032x}");
-        let groups = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ];
-        Self(groups.join("-").into())
-    }
-}
-
-/// A text that is no id of an upload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the id of an upload")]
-pub struct UploadIdError;
-
-impl FromStr for UploadId {
-    type Err = UploadIdError;
-
-    fn from_str(text: &str) -> Result<Self, UploadIdError> {
-        let fits = text.len() == 36
-            && text.bytes().enumerate().all(|(index, byte)| match index {
-                8 | 13 | 18 | 23 => byte == b'-',
-                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-            });
-        fits.then(|| Self(text.into())).ok_or(UploadIdError)
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
 
 /// An upload as clients see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,58 +25,6 @@ pub struct Upload {
     pub id: UploadId,
     /// How many bytes it holds.
     pub offset: u64,
-}
-
-/// The header of a session's object; the tail follows it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct SessionRecord {
-    repository: RepositoryName,
-    created: Timestamp,
-    /// When bytes last arrived.
-    touched: Timestamp,
-    /// What is computed while the bytes arrive: `sha256`, unless the client announced another.
-    algorithm: String,
-    /// State of the hash behind the data, before the tail, in base 64.
-    hash: String,
-    data: DataId,
-    progress: Progress,
-}
-
-/// A session that this request may write to.
-struct Session {
-    id: UploadId,
-    record: SessionRecord,
-    tail: Bytes,
-    version: Version,
-    claim: Claim,
-}
-
-impl Session {
-    fn offset(&self) -> u64 {
-        self.record.progress.length + self.tail.len() as u64
-    }
-
-    /// Returns the blob at rest, to go on with.
-    fn suspended(&self) -> Result<Suspended, StoreError> {
-        let damaged = |reason: String| StoreError::Damaged {
-            key: keys::upload(&self.id).to_string(),
-            reason,
-        };
-        let algorithm: Algorithm = (self.record.algorithm.parse())
-            .map_err(|error: deploy_spec::digest::DigestError| damaged(error.to_string()))?;
-        let state = BASE64
-            .decode(&self.record.hash)
-            .map_err(|error| damaged(error.to_string()))?;
-        Ok(Suspended {
-            progress: self.record.progress.clone(),
-            hasher: Hasher::resume(algorithm, &state)
-                .map_err(|error| damaged(error.to_string()))?,
-            tail: Some(self.tail.clone())
-                .filter(|tail| !tail.is_empty())
-                .into_iter()
-                .collect(),
-        })
-    }
 }
 
 impl Store {
@@ -177,41 +71,6 @@ impl Store {
         })
     }
 
-    async fn read_session(
-        &self,
-        repository: &RepositoryName,
-        id: &UploadId,
-    ) -> Result<(SessionRecord, Bytes, Version), StoreError> {
-        let unknown = || StoreError::UploadUnknown(id.clone());
-        let key = keys::upload(id);
-        let object = self.objects().read(&key).await?.ok_or_else(unknown)?;
-        match record::decode::<SessionRecord>(&key, &object.bytes) {
-            Ok((record, tail)) if record.repository == *repository => {
-                Ok((record, tail, object.version))
-            }
-            Ok(_) => Err(unknown()),
-            // What a loss of power left of a session that held nothing.
-            Err(_) if object.bytes.is_empty() => Err(unknown()),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn claim_session(
-        &self,
-        repository: &RepositoryName,
-        id: &UploadId,
-    ) -> Result<Session, StoreError> {
-        let claim = self.claims().take(id).await.ok_or(StoreError::UploadBusy)?;
-        let (record, tail, version) = self.read_session(repository, id).await?;
-        Ok(Session {
-            id: id.clone(),
-            record,
-            tail,
-            version,
-            claim,
-        })
-    }
-
     /// Appends a chunk to an upload. On return it is durable. `range` is the chunk's place
     /// where the client says it; without one, the chunk stands behind what is there.
     ///
@@ -229,47 +88,33 @@ impl Store {
     ) -> Result<Upload, StoreError> {
         let mut session = self.claim_session(repository, id).await?;
         check_order(&session, range)?;
-        let mut ingest = Ingest::resume(
-            self.data(),
-            session.record.data.clone(),
-            session.suspended()?,
-        );
-        let mut received = 0;
+        let suspended = session.suspended()?;
+        let fresh = session.begin_data();
+        let mut ingest = Ingest::resume(self.data(), session.record.data.clone(), suspended);
         let body = session.claim.guard(body);
-        let end = ingest.take(counted(body, range, &mut received)).await?;
-        match (&end, range) {
-            (Ok(()), Some(range)) if received != range.length() => {
-                return Err(length_mismatch(range, received));
+        let taken = take_chunk(&mut ingest, range, body).await;
+        let (end, suspended) = match taken {
+            Ok(end) => (end, ingest.suspend().await),
+            Err(error) => (Ok(()), Err(error)),
+        };
+        let updated = match suspended {
+            Ok(suspended) => self.update_session(session, suspended).await,
+            Err(error) => Err(error),
+        };
+        match updated {
+            Ok(offset) => end
+                .map(|()| Upload {
+                    id: id.clone(),
+                    offset,
+                })
+                .map_err(StoreError::from),
+            Err(error) => {
+                if fresh && !self.may_need(repository, id, ingest.data(), &error).await {
+                    self.discard(ingest).await;
+                }
+                Err(error)
             }
-            (Err(_), Some(range)) if received > range.length() => {
-                return Err(length_mismatch(range, received));
-            }
-            _ => {}
         }
-        let Suspended {
-            progress,
-            hasher,
-            tail,
-        } = ingest.suspend().await?;
-        session.record.touched = Timestamp::now();
-        session.record.hash = BASE64.encode(hasher.state());
-        session.record.progress = progress;
-        let offset = session.record.progress.length
-            + tail.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        let payload = record::encode(&session.record, tail);
-        if !self
-            .objects()
-            .update(&keys::upload(id), payload, session.version)
-            .await?
-        {
-            // Another replica was faster. What it wrote stands.
-            return Err(StoreError::UploadBusy);
-        }
-        end?;
-        Ok(Upload {
-            id: id.clone(),
-            offset,
-        })
     }
 
     /// Ends an upload, with a last chunk, and publishes it in the repository. On return the
@@ -290,47 +135,21 @@ impl Store {
         let mut session = self.claim_session(repository, id).await?;
         check_order(&session, range)?;
         let mut suspended = session.suspended()?;
-        let fresh = session.record.progress.length == 0;
+        let fresh = session.begin_data();
         if fresh {
-            // No data is written yet: compute what is needed, under a name that the session
-            // does not hold. Should it outlive its blob, nothing that it does harms that.
+            // Nothing is hashed yet either.
             suspended.hasher = Hasher::new(digest.algorithm());
-            session.record.data = DataId::random();
         }
         let mut ingest = Ingest::resume(self.data(), session.record.data.clone(), suspended);
-        let mut received = 0;
         let body = session.claim.guard(body);
-        let end = ingest.take(counted(body, range, &mut received)).await;
-        let end = match end {
-            Ok(end) => end,
-            Err(error) => {
-                if fresh {
-                    self.discard(ingest).await;
-                }
-                return Err(error);
-            }
-        };
-        if let Some(range) = range.filter(|range| range.length() != received)
-            && (end.is_ok() || received > range.length())
-        {
-            if fresh {
-                self.discard(ingest).await;
-            }
-            return Err(length_mismatch(range, received));
-        }
-        if let Err(error) = end {
-            if fresh {
-                self.discard(ingest).await;
-            }
-            return Err(error.into());
-        }
-        let settled = match self.settle(&mut ingest, digest).await {
+        let settled = match self.take_whole(&mut ingest, range, body, digest).await {
             Ok(settled) => settled,
             Err(error) => {
-                if matches!(error, StoreError::DigestMismatch { .. }) {
+                let useless = matches!(error, StoreError::DigestMismatch { .. });
+                if useless {
                     self.objects().remove(&keys::upload(id)).await?;
-                    self.discard(ingest).await;
-                } else if fresh {
+                }
+                if useless || fresh {
                     self.discard(ingest).await;
                 }
                 return Err(error);
@@ -364,11 +183,7 @@ impl Store {
             tail: Vec::new(),
         };
         let mut ingest = Ingest::resume(self.data(), DataId::random(), suspended);
-        let settled = match ingest.take(body).await {
-            Ok(Ok(())) => self.settle(&mut ingest, digest).await,
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(error),
-        };
+        let settled = self.take_whole(&mut ingest, None, body, digest).await;
         match settled {
             Ok(settled) => self.publish(repository, digest, settled).await,
             Err(error) => {
@@ -378,7 +193,30 @@ impl Store {
         }
     }
 
-    async fn settle(&self, ingest: &mut Ingest, digest: &Digest) -> Result<Settled, StoreError> {
+    /// Returns whether, after the error, the session's record may speak of this data.
+    async fn may_need(
+        &self,
+        repository: &RepositoryName,
+        id: &UploadId,
+        data: &DataId,
+        error: &StoreError,
+    ) -> bool {
+        if matches!(error, StoreError::Backend(_)) {
+            return true;
+        }
+        let session = self.read_session(repository, id).await;
+        session.is_ok_and(|(record, _, _)| record.data == *data)
+    }
+
+    /// Takes the last chunk in, and checks what the whole has become.
+    async fn take_whole(
+        &self,
+        ingest: &mut Ingest,
+        range: Option<ByteRange>,
+        body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+        digest: &Digest,
+    ) -> Result<Settled, StoreError> {
+        take_chunk(ingest, range, body).await??;
         let mut settled = ingest.settle(digest).await?;
         if settled.digest.algorithm() != digest.algorithm() {
             settled.digest = self.hash_data(&settled, digest).await?;
@@ -403,13 +241,6 @@ impl Store {
         }
     }
 
-    /// Removes a session that holds no data; one that stays expires.
-    async fn forget_session(&self, id: &UploadId) {
-        if let Err(error) = self.data().forget(&keys::upload(id)).await {
-            tracing::warn!(%error, upload.id = %id, "cannot remove a finished upload");
-        }
-    }
-
     /// Ends an upload and removes what arrived.
     ///
     /// # Errors
@@ -421,53 +252,6 @@ impl Store {
     ) -> Result<(), StoreError> {
         let session = self.claim_session(repository, id).await?;
         self.remove_session(session).await
-    }
-
-    async fn remove_session(&self, session: Session) -> Result<(), StoreError> {
-        self.objects().remove(&keys::upload(&session.id)).await?;
-        let Progress { length, .. } = session.record.progress;
-        if length > 0 {
-            let key = session.record.data.key();
-            self.data().discard(&key, &session.record.progress).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends all uploads that nothing has arrived for since `before`, and returns how many.
-    pub async fn expire_uploads(&self, before: Timestamp) -> Result<usize, StoreError> {
-        let mut expired = 0;
-        let mut listing = self.objects().list(&keys::uploads(), None);
-        while let Some(key) = listing.next().await {
-            let key = key?;
-            let Some(id) = keys::upload_of(&key) else {
-                continue;
-            };
-            let Some(claim) = self.claims().take_unheld(&id) else {
-                continue;
-            };
-            let Some(object) = self.objects().read(&key).await? else {
-                continue;
-            };
-            let Ok((record, tail)) = record::decode::<SessionRecord>(&key, &object.bytes) else {
-                // Nobody can go on with it, and it names no data to remove.
-                self.objects().remove(&key).await?;
-                continue;
-            };
-            if record.touched >= before {
-                continue;
-            }
-            let version = object.version;
-            let session = Session {
-                id,
-                record,
-                tail,
-                version,
-                claim,
-            };
-            self.remove_session(session).await?;
-            expired += 1;
-        }
-        Ok(expired)
     }
 }
 
@@ -482,11 +266,25 @@ fn check_order(session: &Session, range: Option<ByteRange>) -> Result<(), StoreE
     }
 }
 
-fn length_mismatch(range: ByteRange, received: u64) -> StoreError {
-    StoreError::LengthMismatch {
-        announced: range.length(),
-        received,
+/// Takes a chunk in, to its end or to where it breaks off.
+///
+/// # Errors
+/// [`StoreError::LengthMismatch`] where it is not as long as its range says.
+async fn take_chunk(
+    ingest: &mut Ingest,
+    range: Option<ByteRange>,
+    body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
+) -> Result<Result<(), BodyError>, StoreError> {
+    let mut received = 0;
+    let end = ingest.take(counted(body, range, &mut received)).await?;
+    let announced = range.map_or(received, ByteRange::length);
+    if received > announced || (end.is_ok() && received < announced) {
+        return Err(StoreError::LengthMismatch {
+            announced,
+            received,
+        });
     }
+    Ok(end)
 }
 
 /// Counts what passes, and ends the body where it is longer than its range says.
@@ -504,25 +302,4 @@ fn counted<'a>(
             false => Ok(piece),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_are_random_uuids() {
-        let id = UploadId::random();
-        assert_eq!(id.to_string().parse(), Ok(id.clone()));
-        assert_eq!(id.to_string().as_bytes()[14], b'4');
-        assert!(b"89ab".contains(&id.to_string().as_bytes()[19]));
-        assert_ne!(id, UploadId::random());
-        for text in [
-            "",
-            "../../etc/passwd",
-            "00000000-0000-4000-8000-00000000000G",
-        ] {
-            assert_eq!(text.parse::<UploadId>(), Err(UploadIdError));
-        }
-    }
 }

@@ -200,7 +200,7 @@ async fn first_manifest_of_a_repository_is_there_with_its_tag_or_not_at_all() {
             if done {
                 assert_eq!(
                     store.repositories(None, 10).await.unwrap().items,
-                    [repository.clone()]
+                    std::slice::from_ref(&repository)
                 );
                 assert_eq!(
                     store.tags(&repository, None, 10).await.unwrap().items,
@@ -235,7 +235,7 @@ async fn manifest_and_its_tags_go_together_when_deleting_dies() {
             assert_consistent(store, &one).await;
             assert_eq!(
                 store.repositories(None, 10).await.unwrap().items,
-                [repository.clone()]
+                std::slice::from_ref(&repository)
             );
             if done {
                 assert_eq!(

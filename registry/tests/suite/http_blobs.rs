@@ -82,6 +82,7 @@ async fn ranges_select_what_they_say() {
                 header(&response, "content-range"),
                 format!("bytes */{size}")
             );
+            assert_error(response, 416, "SIZE_INVALID").await;
         }
         for range in [
             "bytes=0-1,5-6",

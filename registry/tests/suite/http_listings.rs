@@ -209,6 +209,29 @@ async fn referrers_are_listed_filtered_and_in_pages() {
 }
 
 #[tokio::test]
+async fn page_of_referrers_is_no_larger_than_what_clients_read() {
+    let registry = TestRegistry::memory().await;
+    let config = registry.push("a/b", "{}").await;
+    let subject = Digest::sha256(b"subject");
+    for number in 0..5 {
+        let mut referrer = image(&config, &[]);
+        referrer["subject"] = json!({ "mediaType": MANIFEST, "digest": subject, "size": 1 });
+        // The last one is larger than a page.
+        let length = if number == 4 { 5 << 20 } else { 3 << 19 };
+        referrer["annotations"] = json!({ "x": format!("{number}{}", "a".repeat(length)) });
+        registry
+            .push_manifest("a/b", &format!("t{number}"), &referrer)
+            .await;
+    }
+    let path = format!("/v2/a/b/referrers/{subject}");
+    let pages = pages(&registry, &path, "manifests").await;
+    assert_eq!(pages.concat().len(), 5);
+    for page in pages {
+        assert!(page.len() == 1 || json!(page).to_string().len() < 4 << 20);
+    }
+}
+
+#[tokio::test]
 async fn referrers_of_what_is_not_there_are_none() {
     let registry = TestRegistry::memory().await;
     let digest = Digest::sha256(b"absent");

@@ -1,6 +1,8 @@
 //! Tests of the registry from outside: its store on every backend, its HTTP side over a real
 //! connection, its program as a process.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod concurrency;
 mod crash_order;
 mod faults;

@@ -318,7 +318,7 @@ contract! {
         assert!(unknown(store.delete_manifest(&repository, &one).await));
         assert!(unknown(store.manifest(&repository, &one.into()).await));
         assert_eq!(store.tags(&repository, None, 10).await.unwrap().items, [tag("v2")]);
-        assert_eq!(store.repositories(None, 10).await.unwrap().items, [repository.clone()]);
+        assert_eq!(store.repositories(None, 10).await.unwrap().items, std::slice::from_ref(&repository));
         store.delete_manifest(&repository, &two).await.unwrap();
         assert!(unknown(store.tags(&repository, None, 10).await));
         assert_eq!(store.repositories(None, 10).await.unwrap().items, []);
