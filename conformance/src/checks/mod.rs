@@ -75,6 +75,17 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_counts_the_checks() {
+        let readme = include_str!("../../README.md");
+        for category in Category::ALL {
+            let checks = all().into_iter().chain(last());
+            let count = checks.filter(|check| check.category() == category).count();
+            let row = format!("| `{}.*` | {count} |", category.prefix());
+            assert!(readme.contains(&row), "the README has no row `{row}`");
+        }
+    }
+
+    #[test]
     fn categories_stand_in_the_order_of_the_report() {
         let order: Vec<Category> = all()
             .into_iter()

@@ -5,7 +5,8 @@ use http::Method;
 use crate::check::{Stop, Verdict, checks};
 use crate::content::{self, Blob, Manifest};
 use crate::digest::Algorithm;
-use crate::scope::Scope;
+use crate::reply::Reply;
+use crate::scope::{Repository, Scope};
 
 checks! {
     "Pushing Manifests" {
@@ -44,6 +45,8 @@ checks! {
 const FOUR_MIB: usize = 4 << 20;
 /// Registries that take this much are taken to have no limit.
 const NO_LIMIT: usize = 64 << 20;
+/// How often a push is tried whose answer is lost.
+const ATTEMPTS: usize = 3;
 
 async fn by_tag(scope: Scope) -> Verdict {
     let repository = scope.repository();
@@ -212,12 +215,30 @@ async fn four_megabytes(scope: Scope) -> Verdict {
     Ok(())
 }
 
-/// The shortest manifest of some lengths that is refused, and the answer to it.
+/// Pushes longer and longer manifests until one is refused, which must be by 413.
 async fn refused(scope: &Scope, streamed: bool) -> Verdict {
-    let repository = scope.repository();
     let mut length = FOUR_MIB + (1 << 20);
     while length <= NO_LIMIT {
         let manifest = padded(scope, length).await?;
+        let reply = answered(&scope.repository(), &manifest, streamed).await?;
+        if reply.status != 201 {
+            return reply.status(&[413]).map(drop);
+        }
+        length *= 2;
+    }
+    Err(Stop::skip(format!(
+        "SHOULD not followed: a manifest of {} MiB is still accepted",
+        NO_LIMIT >> 20
+    )))
+}
+
+/// Pushes a manifest until the answer could be read.
+///
+/// A registry may refuse and close the connection while the rest is still being sent, and
+/// the answer is then lost on the way; that is no other answer, so it is asked for again.
+async fn answered(repository: &Repository, manifest: &Manifest, streamed: bool) -> Verdict<Reply> {
+    let mut lost = String::new();
+    for _ in 0..ATTEMPTS {
         let request = repository
             .manifest(Method::PUT, "v1")
             .header("Content-Type", content::IMAGE);
@@ -226,25 +247,14 @@ async fn refused(scope: &Scope, streamed: bool) -> Verdict {
         } else {
             request.body(manifest.bytes.clone())
         };
-        // A registry may close the connection while the rest is still being sent, and the
-        // answer is then lost on the way; that is no other answer.
         match request.send().await {
-            Ok(reply) if reply.status == 201 => {}
-            Ok(reply) => return reply.status(&[413]).map(drop),
             Err(Stop::Fail(failure)) if failure.got.contains("error sending request") => {
-                return Err(Stop::skip(format!(
-                    "the answer could not be read: {}",
-                    failure.got
-                )));
+                lost = failure.got;
             }
-            Err(stop) => return Err(stop),
+            other => return other,
         }
-        length *= 2;
     }
-    Err(Stop::skip(format!(
-        "SHOULD not followed: a manifest of {} MiB is still accepted",
-        NO_LIMIT >> 20
-    )))
+    Err(Stop::skip(format!("the answer could not be read: {lost}")))
 }
 
 async fn too_large(scope: Scope) -> Verdict {
