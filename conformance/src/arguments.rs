@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
 use crate::auth::Credentials;
+use crate::bench::Bench;
 use crate::report::print::Output;
 
 /// Checks an OCI registry against the distribution specification.
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Official(Official),
     /// Run real clients: skopeo, crane, oras, regctl, podman
     Clients(Clients),
+    /// Measure registries side by side under load
+    Bench(Bench),
     /// List the checks of our own suite with their rules
     List(List),
 }

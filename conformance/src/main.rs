@@ -6,9 +6,11 @@
 //! - `runner` runs our own suite; a check works in a `scope` through `http`
 //!   and holds each `reply` against its rule.
 //! - `official` and `clients` run other programs, by `program`, and report in the same form.
+//! - `bench` is the load test; it shares only `glob` and `print` with the suites.
 
 mod arguments;
 mod auth;
+mod bench;
 mod check;
 mod checks;
 mod clients;
@@ -48,6 +50,7 @@ async fn main() -> ExitCode {
         Command::Run(run) => own(run).await,
         Command::Official(arguments) => official(&arguments).await,
         Command::Clients(arguments) => real_clients(&arguments).await,
+        Command::Bench(bench) => bench::run(bench).await.map(|()| ExitCode::SUCCESS),
         Command::List(list) => Ok(enumerate(&list)),
     };
     outcome.unwrap_or_else(|error| {

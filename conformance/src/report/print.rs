@@ -79,6 +79,11 @@ pub(crate) fn error(message: &str) {
     drop(writeln!(std::io::stderr(), "conformance: {line}"));
 }
 
+/// Says on standard error how far a long run is.
+pub(crate) fn progress(message: &str) {
+    drop(writeln!(std::io::stderr(), "{message}"));
+}
+
 /// Writes a table of rows with columns of even width.
 pub(crate) fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::check::{Verdict, checks};
 use crate::content::Blob;
+use crate::digest::Algorithm;
 use crate::scope::Scope;
 
 checks! {
@@ -17,6 +18,8 @@ checks! {
             "a streamed blob of 9 MiB is stored whole";
         Must Practice "push.stream.empty" empty:
             "a streamed blob of no bytes is stored";
+        May Main "push.stream.sha512" sha512:
+            "a streamed blob is stored by its sha512";
         Should Practice "push.stream.continued" continued:
             "a second streamed PATCH goes on where the first ended";
         Should Practice "push.stream.session-name" session_name:
@@ -60,6 +63,24 @@ async fn large(scope: Scope) -> Verdict {
 
 async fn empty(scope: Scope) -> Verdict {
     streamed(&scope, 0, false).await
+}
+
+async fn sha512(scope: Scope) -> Verdict {
+    let repository = scope.repository();
+    let blob = Blob::by(Algorithm::Sha512, crate::content::random_bytes(200_000));
+    let mut upload = repository.start().await?;
+    let request = upload.patch_stream().stream(blob.pieces(64 << 10));
+    upload.location = request.send().await?.status(&[202])?.location()?;
+    let reply = upload.close(&blob.digest).send().await?;
+    reply.skip_unless(&[201], "sha512")?;
+    let reply = repository.get_blob(&blob.digest).send().await?;
+    reply.status(&[200])?.body_is(&blob.bytes)?;
+    let range = repository
+        .get_blob(&blob.digest)
+        .header("Range", "bytes=-9");
+    let reply = range.send().await?;
+    reply.status(&[200, 206])?;
+    Ok(())
 }
 
 async fn continued(scope: Scope) -> Verdict {
