@@ -11,7 +11,7 @@ use deploy_spec::listing::{Extension, Extensions};
 pub(crate) fn discover() -> Response {
     let extensions = vec![Extension {
         name: "_deploytools".to_owned(),
-        url: "https://docs.rs/deploy-registry".to_owned(),
+        url: "https://www.rfc-editor.org/rfc/rfc9110#section-13".to_owned(),
         description:
             "Conditional PUT of manifests (If-Match, If-None-Match) and long poll of tags \
                       (If-None-Match with Prefer: wait=<seconds>) on the manifest endpoint."
