@@ -50,7 +50,7 @@ async fn main() -> ExitCode {
         Command::Run(run) => own(run).await,
         Command::Official(arguments) => official(&arguments).await,
         Command::Clients(arguments) => real_clients(&arguments).await,
-        Command::Bench(bench) => bench::run(bench).await.map(|()| ExitCode::SUCCESS),
+        Command::Bench(bench) => bench::run(bench).await,
         Command::List(list) => Ok(enumerate(&list)),
     };
     outcome.unwrap_or_else(|error| {

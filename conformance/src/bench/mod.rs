@@ -22,11 +22,13 @@ mod svg;
 mod table;
 mod work;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub(crate) use arguments::Bench;
 
@@ -42,37 +44,44 @@ use crate::report::print;
 /// Before a peer is measured again, what the last one left is over: no faster than this.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Measures everything and shows it. An interrupt ends it after what is being measured.
-pub(crate) async fn run(arguments: Bench) -> anyhow::Result<()> {
+/// `conformance bench`. SIGINT and SIGTERM end it after what is being measured, so that what it
+/// started ends too.
+pub(crate) async fn run(arguments: Bench) -> anyhow::Result<ExitCode> {
+    let scenarios = scenario::all(&arguments);
+    if scenarios.is_empty() {
+        print::error("`--only` fits no cell; hint: `conformance bench --list` shows them");
+        return Ok(ExitCode::from(crate::USAGE));
+    }
+    if arguments.list {
+        let row = |cell: Scenario| vec![cell.id, cell.title];
+        print::table(&scenarios.into_iter().map(row).collect::<Vec<_>>());
+        return Ok(ExitCode::SUCCESS);
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     // Blocking clients need threads, and no runtime beside them.
-    let work = tokio::task::spawn_blocking(move || carry_out(&arguments, &stopped));
+    let work = tokio::task::spawn_blocking(move || carry_out(&arguments, &scenarios, &stopped));
     tokio::pin!(work);
     let outcome = tokio::select! {
         outcome = &mut work => outcome,
-        _ = tokio::signal::ctrl_c() => {
+        () = until_told(&mut terminate) => {
             stop.store(true, Ordering::Relaxed);
             work.await
         }
     };
-    outcome.context("run the load test")?
+    outcome.context("run the load test")??;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn carry_out(arguments: &Bench, stop: &AtomicBool) -> anyhow::Result<()> {
-    let scenarios = scenario::all(arguments);
-    ensure!(
-        !scenarios.is_empty(),
-        "`--only` fits no cell; hint: `--list` shows them"
-    );
-    if arguments.list {
-        let rows: Vec<Vec<String>> = scenarios
-            .into_iter()
-            .map(|cell| vec![cell.id, cell.title])
-            .collect();
-        print::table(&rows);
-        return Ok(());
+async fn until_told(terminate: &mut Signal) {
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
+}
+
+fn carry_out(arguments: &Bench, scenarios: &[Scenario], stop: &AtomicBool) -> anyhow::Result<()> {
     let distribution = match program::find("registry") {
         Some(binary) if !arguments.without_distribution => Some(Distribution::start(&binary)?),
         _ => None,
@@ -94,7 +103,7 @@ fn carry_out(arguments: &Bench, stop: &AtomicBool) -> anyhow::Result<()> {
             .collect(),
         cells: Vec::new(),
     };
-    for scenario in &scenarios {
+    for scenario in scenarios {
         let cell = measure_cell(arguments, scenario, &mut peers, &source, stop);
         if stop.load(Ordering::Relaxed) {
             print::progress("interrupted: what was measured until now follows");

@@ -108,14 +108,11 @@ pub(crate) fn tags(peer: &Peer, source: &Source, count: usize) -> anyhow::Result
     };
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(writer)).collect();
-        writers
-            .into_iter()
-            .map(|writer| {
-                writer
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect::<anyhow::Result<()>>()
+        writers.into_iter().try_for_each(|writer| {
+            writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     })?;
     let path = format!(
         "/v2/{repository}/tags/list?n={PAGE}&last={}",
