@@ -2,8 +2,8 @@
 //! one upload at the same time. Across processes the session's record decides, by conditional
 //! writes. Used by `uploads`.
 //!
-//! A request that makes progress keeps its claim, and others are refused. One whose body has
-//! stalled, most likely because its connection died unnoticed, gives way: it is told to stop,
+//! A request that makes progress keeps its claim, and others are refused. One whose body is over
+//! is waited for: it only writes down what it has. One whose body has stalled, most likely because its connection died unnoticed, gives way: it is told to stop,
 //! saves what it has, and the client that came back goes on from there.
 
 use std::{
@@ -20,7 +20,7 @@ use super::{error::BodyError, upload_id::UploadId};
 
 /// A body that nothing arrived of for so long has stalled.
 const STALLED: Duration = Duration::from_secs(2);
-/// How long a stalled request may take to save what it has.
+/// How long a request may take to save what it has.
 const GIVE_WAY: Duration = Duration::from_secs(10);
 
 /// The uploads that some request writes to.
@@ -37,27 +37,40 @@ pub(crate) struct Claim {
 
 #[derive(Debug)]
 struct Holder {
-    /// When a piece arrived, while the body is what is waited for.
-    waiting_since: Mutex<Option<Instant>>,
+    body: Mutex<BodyState>,
     /// Turns true when the holder should stop.
     stop: watch::Sender<bool>,
     /// Turns true when it has.
     gone: watch::Sender<bool>,
 }
 
+/// What a holder does about its body.
+#[derive(Clone, Copy, Debug)]
+enum BodyState {
+    /// It has not asked for more.
+    Idle,
+    /// It has been waiting for more since.
+    Waiting(Instant),
+    /// There is no more.
+    Over,
+}
+
 impl Claims {
-    /// Returns the claim, or nothing where another request holds it. Waits for one that has
-    /// stalled to give way.
+    /// Returns the claim, or nothing where another request holds it. Waits for one whose body
+    /// is over, and for one that has stalled to give way.
     pub(crate) async fn take(&self, id: &UploadId) -> Option<Claim> {
         let holder = match self.try_take(id) {
             Ok(claim) => return Some(claim),
             Err(holder) => holder,
         };
-        if !holder.has_stalled() {
-            return None;
-        }
         let mut gone = holder.gone.subscribe();
-        holder.stop.send_replace(true);
+        match *lock(&holder.body) {
+            BodyState::Over => {}
+            BodyState::Waiting(since) if since.elapsed() >= STALLED => {
+                holder.stop.send_replace(true);
+            }
+            BodyState::Idle | BodyState::Waiting(_) => return None,
+        }
         let gone = gone.wait_for(|gone| *gone);
         match tokio::time::timeout(GIVE_WAY, gone).await {
             Ok(_) => self.try_take(id).ok(),
@@ -76,7 +89,7 @@ impl Claims {
             return Err(holder.clone());
         }
         let holder = Arc::new(Holder {
-            waiting_since: Mutex::default(),
+            body: Mutex::new(BodyState::Idle),
             stop: watch::Sender::new(false),
             gone: watch::Sender::new(false),
         });
@@ -86,12 +99,6 @@ impl Claims {
             id: id.clone(),
             holder,
         })
-    }
-}
-
-impl Holder {
-    fn has_stalled(&self) -> bool {
-        lock(&self.waiting_since).is_some_and(|since| since.elapsed() >= STALLED)
     }
 }
 
@@ -105,12 +112,15 @@ impl Claim {
         let stop = holder.stop.subscribe();
         let guarded = futures::stream::unfold(Some((body, holder, stop)), |state| async move {
             let (mut body, holder, mut stop) = state?;
-            *lock(&holder.waiting_since) = Some(Instant::now());
+            *lock(&holder.body) = BodyState::Waiting(Instant::now());
             let piece = tokio::select! {
                 piece = body.next() => piece,
                 _ = stop.wait_for(|stop| *stop) => Some(Err(BodyError::TakenOver)),
             };
-            *lock(&holder.waiting_since) = None;
+            *lock(&holder.body) = match piece {
+                Some(Ok(_)) => BodyState::Idle,
+                None | Some(Err(_)) => BodyState::Over,
+            };
             match piece? {
                 Ok(piece) => Some((Ok(piece), Some((body, holder, stop)))),
                 Err(error) => Some((Err(error), None)),
