@@ -36,8 +36,20 @@ const PID_DIGITS: u64 = 20;
 pub struct Directory {
     root: PathBuf,
     state: PathBuf,
-    /// Holds the lock.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock of a directory, held until it is dropped.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Gives the lock back at once. Closing the file would not do: a process that was forked
+    /// and has not become its program yet has it open too, and would go on holding the lock.
+    fn drop(&mut self) {
+        // Where this fails, the end of the process gives it back.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Directory {
@@ -214,7 +226,7 @@ fn writable_place(path: &Path) -> Result<PathBuf, AgentError> {
 
 /// Takes the lock and writes who holds it. The system gives it back when the process ends,
 /// however it ends.
-fn lock(root: &Path) -> Result<File, AgentError> {
+fn lock(root: &Path) -> Result<Lock, AgentError> {
     let path = root.join("lock");
     let mut file = OpenOptions::new()
         .read(true)
@@ -243,7 +255,7 @@ fn lock(root: &Path) -> Result<File, AgentError> {
         writeln!(file, "{}", std::process::id())
     };
     write(&mut file).map_err(AgentError::io("write", path))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 #[cfg(test)]
