@@ -1,3 +1,5 @@
+//! What the script is given, and what becomes of its output and its process group.
+
 use std::fs;
 
 use deploy_spec::Digest;
