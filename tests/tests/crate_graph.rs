@@ -299,11 +299,8 @@ fn every_source_file_opens_with_its_job() {
         let first = text.lines().find(|line| !line.trim().is_empty());
         first.is_some_and(|line| line.starts_with("//!") || line.starts_with("#![doc"))
     };
-    // A module's tests in a file of their own are introduced by the module.
-    let tests = |path: &PathBuf| path.ends_with("tests.rs");
     let without: Vec<_> = sources("")
         .into_iter()
-        .filter(|path| !tests(path))
         .filter(|path| !opens(path))
         .collect();
     assert!(without.is_empty(), "no `//!` at the top of {without:#?}");
