@@ -3,8 +3,10 @@
 //! writes. Used by `uploads`.
 //!
 //! A request that makes progress keeps its claim, and others are refused. One whose body is over
-//! is waited for: it only writes down what it has. One whose body has stalled, most likely because its connection died unnoticed, gives way: it is told to stop,
-//! saves what it has, and the client that came back goes on from there.
+//! is waited for: it only writes down what it has. So is upkeep, which has no body and looks at
+//! an upload for an instant. One whose body has stalled, most likely because its connection died
+//! unnoticed, gives way: it is told to stop, saves what it has, and the client that came back
+//! goes on from there.
 
 use std::{
     collections::HashMap,
@@ -59,7 +61,7 @@ impl Claims {
     /// Returns the claim, or nothing where another request holds it. Waits for one whose body
     /// is over, and for one that has stalled to give way.
     pub(crate) async fn take(&self, id: &UploadId) -> Option<Claim> {
-        let holder = match self.try_take(id) {
+        let holder = match self.try_take(id, BodyState::Idle) {
             Ok(claim) => return Some(claim),
             Err(holder) => holder,
         };
@@ -73,23 +75,24 @@ impl Claims {
         }
         let gone = gone.wait_for(|gone| *gone);
         match tokio::time::timeout(GIVE_WAY, gone).await {
-            Ok(_) => self.try_take(id).ok(),
+            Ok(_) => self.try_take(id, BodyState::Idle).ok(),
             Err(_) => None,
         }
     }
 
-    /// Returns the claim, or nothing where another request holds it, stalled or not.
+    /// Returns the claim for upkeep, which requests wait for instead of being refused; nothing
+    /// where a request holds it, stalled or not.
     pub(crate) fn take_unheld(&self, id: &UploadId) -> Option<Claim> {
-        self.try_take(id).ok()
+        self.try_take(id, BodyState::Over).ok()
     }
 
-    fn try_take(&self, id: &UploadId) -> Result<Claim, Arc<Holder>> {
+    fn try_take(&self, id: &UploadId, body: BodyState) -> Result<Claim, Arc<Holder>> {
         let mut held = lock(&self.0);
         if let Some(holder) = held.get(id) {
             return Err(holder.clone());
         }
         let holder = Arc::new(Holder {
-            body: Mutex::new(BodyState::Idle),
+            body: Mutex::new(body),
             stop: watch::Sender::new(false),
             gone: watch::Sender::new(false),
         });
@@ -139,4 +142,24 @@ impl Drop for Claim {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn request_waits_for_upkeep_and_is_refused_beside_another_request() {
+        let claims = Claims::default();
+        let id = UploadId::random();
+        let upkeep = claims.take_unheld(&id).unwrap();
+        let mut waiting = std::pin::pin!(claims.take(&id));
+        assert!(futures::poll!(&mut waiting).is_pending());
+        drop(upkeep);
+        let request = waiting.await.unwrap();
+        assert!(claims.take(&id).await.is_none());
+        assert!(claims.take_unheld(&id).is_none());
+        drop(request);
+        assert!(claims.take(&id).await.is_some());
+    }
 }
