@@ -130,10 +130,13 @@ mod tests {
 
     #[test]
     fn this_program_is_found() {
+        // Only what one reading says by itself: other tests run between two of them, and the kernel
+        // rounds every counter in its own way.
         let own = Process::own();
         assert!(own.resident().is_some_and(|bytes| bytes > 0));
-        assert!(own.peak() >= own.resident());
-        assert!(machine_cpu() >= own.cpu());
+        assert!(own.peak().is_some_and(|bytes| bytes > 0));
+        assert!(own.cpu().is_some());
+        assert!(machine_cpu().is_some_and(|time| time > Duration::ZERO));
         assert!(Process::open(u32::MAX).is_none());
     }
 }
