@@ -84,7 +84,7 @@ fn health_and_metrics_are_served() {
 
 #[test]
 fn old_versions_go_and_the_newest_and_the_used_ones_stay() {
-    let registry = Registry::start_with(&["-maxver", "2", "-upkeep", "1s"]);
+    let registry = Registry::start_with(&["-maxver", "2", "-upkeep", "100ms"]);
     let desk = Desk::at(registry.address());
     desk.push_file("code", "v1", "program", "one");
     desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
