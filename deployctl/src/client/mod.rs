@@ -13,6 +13,7 @@
 
 mod address;
 mod auth;
+mod auth_file;
 mod blobs;
 mod credentials;
 mod download;
@@ -30,8 +31,9 @@ mod transport;
 mod uploads;
 
 pub use address::{Address, AddressError};
+pub use auth_file::CredentialsError;
 pub use blobs::BlobReader;
-pub use credentials::{Credentials, CredentialsError, Secret};
+pub use credentials::{Credentials, Secret};
 pub use error::ClientError;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use manifests::{Condition, Manifest, ManifestHead, Put, Watched};

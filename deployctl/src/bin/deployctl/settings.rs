@@ -1,14 +1,11 @@
 //! What the flags mean together with the environment and the home directory: the one place that
 //! reads either.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::env;
 
 use anyhow::{Context, Result};
 use deployctl::{
-    client::{Address, Credentials, Options, Registry},
+    client::{Credentials, Options, Registry},
     ops::Project,
 };
 
@@ -25,7 +22,7 @@ pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project
         std::fs::metadata(key).with_context(|| format!("cannot read key `{}`", key.display()))?;
     }
     let options = Options {
-        credentials: credentials(&address)?,
+        credentials: Credentials::load(&address, |name| env::var_os(name))?,
         fingerprint: global.fp.as_ref().and_then(|given| given.0),
         ..Options::default()
     };
@@ -59,34 +56,4 @@ fn user() -> Option<String> {
         .into_iter()
         .filter_map(|name| env::var(name).ok())
         .find(|user| !user.is_empty())
-}
-
-/// Returns what `docker login` and its like have stored for the registry.
-fn credentials(address: &Address) -> Result<Credentials> {
-    let Some(path) = auth_file() else {
-        return Ok(Credentials::Anonymous);
-    };
-    let content = match std::fs::read(&path) {
-        Ok(content) => content,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Credentials::Anonymous);
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
-        }
-    };
-    Credentials::from_auth_file(&content, address)
-        .with_context(|| format!("cannot use `{}`", path.display()))
-}
-
-/// The first of the places where container tools keep their credentials.
-fn auth_file() -> Option<PathBuf> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(path) = variable("REGISTRY_AUTH_FILE") {
-        return Some(path.into());
-    }
-    if let Some(directory) = variable("DOCKER_CONFIG") {
-        return Some(Path::new(&directory).join("config.json"));
-    }
-    Some(Path::new(&variable("HOME")?).join(".docker/config.json"))
 }
