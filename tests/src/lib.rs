@@ -7,6 +7,7 @@ pub mod distribution;
 pub mod http;
 pub mod oci;
 pub mod peers;
+pub mod port;
 pub mod programs;
 pub mod registry;
 pub mod server;

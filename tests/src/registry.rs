@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::port::Port;
 use crate::programs::Program;
 use crate::server::Server;
 
@@ -18,6 +19,8 @@ pub struct Registry {
     // Before the directories: a field is dropped before those after it, and the registry has to be gone first.
     server: Server,
     address: SocketAddr,
+    // It stays ours between two runs.
+    port: Port,
     directory: PathBuf,
     flags: Vec<String>,
     scratch: TempDir,
@@ -57,11 +60,13 @@ impl Registry {
 
     fn start_at(directory: PathBuf, flags: &[&str], scratch: TempDir) -> Self {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let (server, address) =
-            run(&directory, 0, &flags, scratch.path()).unwrap_or_else(|error| panic!("{error:#}"));
+        let port = Port::reserve();
+        let (server, address) = run(&directory, port.number(), &flags, scratch.path())
+            .unwrap_or_else(|error| panic!("{error:#}"));
         Self {
             server,
             address,
+            port,
             directory,
             flags,
             scratch,
@@ -115,7 +120,7 @@ impl Registry {
         self.server.kill();
         let (server, address) = run(
             &self.directory,
-            self.address.port(),
+            self.port.number(),
             &self.flags,
             self.scratch.path(),
         )

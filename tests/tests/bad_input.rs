@@ -13,6 +13,7 @@ use std::path::Path;
 use deploy_tests::archive::Archive;
 use deploy_tests::command::{Answer, Run};
 use deploy_tests::desk::Desk;
+use deploy_tests::port::Port;
 use deploy_tests::registry::Registry;
 use deploy_tests::tree::Tree;
 use deploy_tests::{http, oci};
@@ -313,12 +314,9 @@ fn bad_requests_get_the_right_status_and_code() {
 
 #[test]
 fn registry_that_is_down_or_answers_html_is_named() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = Port::reserve();
     let html = HtmlServer::start();
-    for address in [closed.to_string(), html.address.clone()] {
+    for address in [closed.address().to_string(), html.address.clone()] {
         let desk = Desk::at(&address);
         desk.write("ok.tar.gz", Archive::new().file("a", "a").gzip());
         let script = desk.script("deploy.sh", "touch ran");

@@ -6,9 +6,8 @@
     reason = "a scenario fails where something does not hold"
 )]
 
-use std::net::TcpListener;
-
 use deploy_tests::distribution::Distribution;
+use deploy_tests::port::Port;
 use deploy_tests::walkthrough::{self, Step};
 use deploy_tests::{peer_or_skip, peers, programs};
 
@@ -24,15 +23,6 @@ fn steps(section: &str) -> Vec<Step> {
         steps.len()
     );
     steps
-}
-
-/// A port that is free when the registry takes it, unless another program is very quick.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 fn carry_out(steps: Vec<Step>, port: u16) {
@@ -58,7 +48,8 @@ fn carry_out(steps: Vec<Step>, port: u16) {
 
 #[test]
 fn readme_walkthrough_answers_as_shown() {
-    carry_out(steps("Walkthrough"), free_port());
+    let port = Port::reserve();
+    carry_out(steps("Walkthrough"), port.number());
 }
 
 #[test]
@@ -68,7 +59,8 @@ fn readme_section_on_other_clients_answers_as_shown() {
     }
     let mut both = steps("Walkthrough");
     both.extend(steps("With any OCI client"));
-    carry_out(both, free_port());
+    let port = Port::reserve();
+    carry_out(both, port.number());
 }
 
 #[test]
