@@ -63,10 +63,10 @@ async fn what_does_not_speak_http_is_no_registry() {
 
 #[tokio::test]
 async fn a_registry_that_is_down_is_said_to_be_at_once() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Bound and not listening: a port that was given back may be another test's server by now.
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = closed.local_addr().unwrap();
     let error = registry(&address.to_string()).ping().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     let expected = format!("cannot reach registry `{address}`: connection refused");
