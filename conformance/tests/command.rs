@@ -5,7 +5,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -69,10 +68,10 @@ fn a_wrong_command_line_is_exit_status_2() {
 
 #[test]
 fn a_registry_that_is_none_is_said_in_one_line() {
-    let closed = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    // Bound and not listening: a port that was given back may be another test's server by now.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let closed = format!("http://{}", socket.local_addr().unwrap());
     for (url, words) in [
         (closed, "does not answer"),
         (server(HTML), "is no registry"),
@@ -181,8 +180,17 @@ fn a_missing_client_is_a_skip_or_with_a_flag_a_failure() {
 fn official(script: &str) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let suite = directory.path().join("suite");
-    std::fs::write(&suite, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&suite, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Not written by this process: a child that another test is just starting would hold the file
+    // open for writing too, and until it is done with that nobody can execute it.
+    let status = Command::new("/bin/sh")
+        .args([
+            "-c",
+            r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#,
+        ])
+        .args([suite.as_os_str(), script.as_ref()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
     let url = server(YES);
     conformance(
         &["official", &url, "--spec-version", "dev"],
