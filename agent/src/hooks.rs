@@ -260,4 +260,4 @@ fn outcome(status: ExitStatus) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,19 @@ use deploy_spec::Digest;
 use super::*;
 use crate::record::LayerRecord;
 
+/// Writes a file that can be executed at once.
+///
+/// Not by this process: a child that another test is just starting would hold the file open for
+/// writing too, and until it is done with that nobody can execute it.
+pub(crate) fn write_script(path: &Path, text: &str) {
+    let status = std::process::Command::new("/bin/sh")
+        .args(["-c", r#"printf %s "$1" >"$0" && chmod 755 "$0""#])
+        .args([path.as_os_str(), text.as_ref()])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
 struct Host {
     directory: tempfile::TempDir,
 }
@@ -24,8 +37,7 @@ impl Host {
 
     fn script(&self, body: &str) -> Script {
         let path = self.path("deploy.sh");
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        write_script(&path, &format!("#!/bin/sh\n{body}\n"));
         let environment = [
             ("PATH", "/usr/bin:/bin"),
             ("HOME", "/home/host"),
@@ -156,7 +168,7 @@ async fn exit_status_decides() {
             .unwrap_err();
         assert!(error.to_string().ends_with(expected), "{error}");
     }
-    fs::write(host.path("deploy.sh"), "#!/no/such/shell\n").unwrap();
+    write_script(&host.path("deploy.sh"), "#!/no/such/shell\n");
     let script = Script::open(&host.path("deploy.sh"), []).unwrap();
     let error = host
         .run(&script, false, &[], &Stop::default())
