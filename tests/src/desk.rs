@@ -66,10 +66,14 @@ impl Desk {
     /// When it cannot be written.
     #[track_caller]
     pub fn script(&self, relative: &str, body: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
-        let path = self.write(relative, format!("#!/bin/sh\n{body}\n"));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .expect("home can be written");
+        let path = self.path(relative);
+        // Not by this process: a child that another test is just starting would hold the file open for
+        // writing too, and until it is done with that nobody can execute the script.
+        self.run("/bin/sh")
+            .args(["-c", r#"cat >"$0" && chmod 755 "$0""#])
+            .arg(&path)
+            .input(format!("#!/bin/sh\n{body}\n"))
+            .ok();
         path
     }
 
