@@ -176,13 +176,26 @@ impl fmt::Display for Envelope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
-            write!(formatter, "{separator}{}", error.code.escape_debug())?;
+            formatter.write_str(separator)?;
+            write_visible(formatter, &error.code)?;
             if !error.message.is_empty() {
-                write!(formatter, ": {}", error.message.escape_debug())?;
+                formatter.write_str(": ")?;
+                write_visible(formatter, &error.message)?;
             }
         }
         Ok(())
     }
+}
+
+/// Writes text of strangers: what a terminal would obey is escaped, quotes are left alone.
+fn write_visible(formatter: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    for character in text.chars() {
+        match character {
+            '\'' | '"' => fmt::Write::write_char(formatter, character)?,
+            other => write!(formatter, "{}", other.escape_debug())?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -217,6 +230,8 @@ mod tests {
         let envelope = Envelope::parse(body).unwrap();
         assert_eq!(envelope.to_string(), "X; DENIED");
         assert_eq!(envelope.code(), None);
+        let hostile = Envelope::one(ErrorCode::Denied, "the \"owner's\"\n\u{1b}[2J");
+        assert_eq!(hostile.to_string(), "DENIED: the \"owner's\"\\n\\u{1b}[2J");
         assert_eq!(Envelope::parse(b"<html>"), None);
         assert_eq!(Envelope::parse(b"{}"), None);
     }
