@@ -197,6 +197,25 @@ impl Run {
 }
 
 impl Answer {
+    /// Asserts the form of a refusal: exit code 1 or 2, nothing on stdout, and on stderr the program's name and one
+    /// clear line, below which only a hint may stand.
+    ///
+    /// # Panics
+    /// When it has another form.
+    #[track_caller]
+    pub fn assert_is_refusal(&self) {
+        let program = self.line.split(' ').next().unwrap_or_default();
+        assert!(matches!(self.code, 1 | 2), "{self}");
+        assert_eq!(self.stdout, "", "{self}");
+        let mut lines = self.stderr.lines();
+        let first = lines.next().unwrap_or_default();
+        assert!(first.starts_with(&format!("{program}: ")), "{self}");
+        let hint = lines.next();
+        assert!(hint.is_none_or(|line| line.starts_with("hint: ")), "{self}");
+        assert_eq!(lines.next(), None, "{self}");
+        assert!(!self.stderr.contains("panicked"), "{self}");
+    }
+
     /// True when the exit code is 0.
     pub fn succeeded(&self) -> bool {
         self.code == 0

@@ -32,6 +32,20 @@ impl Desk {
         }
     }
 
+    /// A desk whose registry has something to deploy: the component `code` in the versions `v1` and `v2`, each
+    /// with a file `program` that says `one` or `two`, and the configuration `project` of `code:v1`.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn stocked(address: impl Into<String>) -> Self {
+        let desk = Self::at(address);
+        desk.push_file("code", "v1", "program", "one");
+        desk.push_file("code", "v2", "program", "two");
+        desk.compose("project", &["code:v1"]);
+        desk
+    }
+
     /// The home directory, which commands run in.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -45,6 +59,16 @@ impl Desk {
     /// A path below the home directory.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.home().join(relative)
+    }
+
+    /// Reads a text file below the home directory.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[track_caller]
+    pub fn read(&self, relative: &str) -> String {
+        std::fs::read_to_string(self.path(relative))
+            .unwrap_or_else(|error| panic!("read `{relative}`: {error}"))
     }
 
     /// Writes a file below the home directory, with the directories it needs, and returns its path.
@@ -113,6 +137,38 @@ impl Desk {
         self.write(&format!("{directory}/{name}"), content);
         self.deployctl(["push", &format!("{component}:{version}"), &directory])
             .ok();
+    }
+
+    /// Makes a configuration of these layers, each `component:version`.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn compose(&self, configuration: &str, layers: &[&str]) {
+        self.deployctl(["addconf", "-name", configuration])
+            .args(layers.iter().flat_map(|layer| ["-layer", layer]))
+            .ok();
+    }
+
+    /// Makes one layer of a configuration another version.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn change(&self, configuration: &str, component: &str, version: &str) {
+        self.deployctl(["changeconf", "-name", configuration])
+            .args(["-component", component, "-version", version])
+            .ok();
+    }
+
+    /// The tree that is deployed in the directory `host`, by its own path.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn current(&self, host: &str) -> PathBuf {
+        let link = self.path(host).join("current");
+        std::fs::canonicalize(&link).unwrap_or_else(|error| panic!("`{}`: {error}", link.display()))
     }
 
     /// The arguments that make `deploy-agent` follow `configuration` in the directory `host` with `script`.

@@ -23,16 +23,12 @@ const REPORT: &str = r#"n=$(ls runs 2>/dev/null | wc -l); mkdir -p runs
 cp "$STATEFILE" state-$n.json; mv runs/$n.tmp runs/$n; echo "the script was here""#;
 
 fn report(desk: &Desk, run: usize) -> [String; 4] {
-    let text = std::fs::read_to_string(desk.path(&format!("runs/{run}"))).unwrap();
+    let text = desk.read(&format!("runs/{run}"));
     let values: Vec<String> = text
         .lines()
         .map(|line| line.split_once('=').unwrap().1.to_owned())
         .collect();
     values.try_into().unwrap()
-}
-
-fn current(desk: &Desk) -> PathBuf {
-    std::fs::canonicalize(desk.path("host/current")).unwrap()
 }
 
 fn read(root: impl AsRef<Path>, name: &str) -> String {
@@ -42,11 +38,7 @@ fn read(root: impl AsRef<Path>, name: &str) -> String {
 #[test]
 fn script_gets_absolute_roots_ids_and_the_state() {
     let registry = Registry::start();
-    let desk = Desk::at(registry.address());
-    desk.push_file("code", "v1", "program", "one");
-    desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    let desk = Desk::stocked(registry.address());
     let script = desk.script("deploy.sh", REPORT);
 
     let first = desk.agent_once("project", "host", &script).ok();
@@ -66,9 +58,11 @@ fn script_gets_absolute_roots_ids_and_the_state() {
     );
     assert!(Path::new(&new_root).is_absolute(), "{new_root}");
     assert_eq!(read(&new_root, "program"), "one");
-    assert_eq!(current(&desk), std::fs::canonicalize(&new_root).unwrap());
-    let state: serde_json::Value =
-        serde_json::from_str(&read(desk.home(), "state-0.json")).unwrap();
+    assert_eq!(
+        desk.current("host"),
+        std::fs::canonicalize(&new_root).unwrap()
+    );
+    let state: serde_json::Value = serde_json::from_str(&desk.read("state-0.json")).unwrap();
     assert!(state.to_string().contains("code"), "{state}");
 
     desk.agent_once("project", "host", &script).ok();
@@ -77,22 +71,13 @@ fn script_gets_absolute_roots_ids_and_the_state() {
         "nothing changed, and the script ran again"
     );
 
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v2",
-    ])
-    .ok();
+    desk.change("project", "code", "v2");
     desk.agent_once("project", "host", &script).ok();
     let [old_id, old_root, newer_id, newer_root] = report(&desk, 1);
     assert_eq!((old_id, old_root), (new_id, new_root));
     assert_ne!(newer_id, report(&desk, 0)[2]);
     assert_eq!(read(&newer_root, "program"), "two");
-    assert_eq!(read(current(&desk), "program"), "two");
+    assert_eq!(desk.read("host/current/program"), "two");
 }
 
 #[test]
@@ -112,28 +97,15 @@ fn agent_polls_a_registry_without_long_poll() {
 }
 
 fn change_reaches_agent(address: &str, poll: &str) {
-    let desk = Desk::at(address);
-    desk.push_file("code", "v1", "program", "one");
-    desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    let desk = Desk::stocked(address);
     let script = desk.script("deploy.sh", REPORT);
     let mut agent = desk.agent("project", "host", &script, &["-poll", poll]);
     wait::until_true("the first release is deployed", || {
         desk.path("host/current/program").exists()
     });
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v2",
-    ])
-    .ok();
+    desk.change("project", "code", "v2");
     wait::until_true("the second release is deployed", || {
-        desk.path("runs/1").exists() && read(current(&desk), "program") == "two"
+        desk.path("runs/1").exists() && desk.read("host/current/program") == "two"
     });
     agent.signal(Signal::TERM);
     agent.wait();
@@ -142,30 +114,17 @@ fn change_reaches_agent(address: &str, poll: &str) {
 #[test]
 fn failing_script_is_retried_with_growing_pauses_and_the_old_release_stays() {
     let registry = Registry::start();
-    let desk = Desk::at(registry.address());
-    desk.push_file("code", "v1", "program", "one");
-    desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    let desk = Desk::stocked(registry.address());
     let script = desk.script(
         "deploy.sh",
         "[ $(cat $NEWROOT/program) = one ] || { echo x >>tries; exit 7; }",
     );
     desk.agent_once("project", "host", &script).ok();
-    let before = Tree::of(current(&desk));
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v2",
-    ])
-    .ok();
+    let before = Tree::of(desk.current("host"));
+    desk.change("project", "code", "v2");
     let answer = desk.agent_once("project", "host", &script).code(1);
     assert!(answer.stderr.contains('7'), "{answer}");
-    assert_eq!(before.difference(&Tree::of(current(&desk))), "");
+    assert_eq!(before.difference(&Tree::of(desk.current("host"))), "");
 
     let tries = || {
         std::fs::read_to_string(desk.path("tries"))
@@ -187,7 +146,7 @@ fn failing_script_is_retried_with_growing_pauses_and_the_old_release_stays() {
     );
     agent.signal(Signal::TERM);
     agent.wait();
-    assert_eq!(read(current(&desk), "program"), "one");
+    assert_eq!(desk.read("host/current/program"), "one");
 }
 
 #[test]
@@ -197,14 +156,7 @@ fn clean_old_removes_what_ran_before_and_keeps_what_runs() {
     let script = desk.script("deploy.sh", "true");
     for version in ["v1", "v2", "v3"] {
         desk.push_file("code", version, "program", version);
-        desk.deployctl([
-            "addconf",
-            "-name",
-            "project",
-            "-layer",
-            &format!("code:{version}"),
-        ])
-        .ok();
+        desk.compose("project", &[&format!("code:{version}")]);
         desk.agent_once("project", "host", &script)
             .arg("-cleanold")
             .ok();
@@ -213,11 +165,34 @@ fn clean_old_removes_what_ran_before_and_keeps_what_runs() {
             .map(|entry| entry.unwrap().path());
         let roots: Vec<PathBuf> = roots.filter(|path| path.is_dir()).collect();
         assert!(
-            roots.len() <= 2 && roots.contains(&current(&desk)),
+            roots.len() <= 2 && roots.contains(&desk.current("host")),
             "{roots:?}"
         );
-        assert_eq!(read(current(&desk), "program"), version);
+        assert_eq!(desk.read("host/current/program"), version);
     }
+}
+
+#[test]
+fn state_file_that_is_no_json_is_kept_aside_and_recovered_from() {
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
+    let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
+    desk.agent_once("project", "host", &script).ok();
+    desk.change("project", "code", "v2");
+    desk.write("host/state.json", "{ no json");
+    let answer = desk.agent_once("project", "host", &script).ok();
+    assert!(answer.stderr.contains("state.json"), "{answer}");
+    assert_eq!(desk.read("deployed"), "two");
+    let aside = std::fs::read_dir(desk.path("host"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let aside: Vec<_> = aside.filter(|path| path.is_file()).collect();
+    let kept = |path: &Path| std::fs::read(path).unwrap() == b"{ no json";
+    assert!(
+        aside.iter().any(|path| kept(path)),
+        "the bad state is in none of {aside:?}"
+    );
+    assert!(!kept(&desk.path("host/state.json")));
 }
 
 #[test]

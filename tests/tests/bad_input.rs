@@ -1,5 +1,5 @@
-//! Bad input of every kind: one clear line on stderr, exit code 1 or 2 or the right status and code over HTTP, and
-//! nothing is changed.
+//! Bad input to the command line and over HTTP: one clear line on stderr and exit code 1 or 2, or the right status and
+//! code, and nothing is changed.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,42 +8,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
 
 use deploy_tests::archive::Archive;
-use deploy_tests::command::{Answer, Run};
+use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::port::Port;
 use deploy_tests::registry::Registry;
 use deploy_tests::tree::Tree;
 use deploy_tests::{http, oci};
-
-/// Asserts the form of a refusal: nothing on stdout, and on stderr the program's name and one clear line, below which
-/// only a hint may stand.
-#[track_caller]
-fn assert_one_clear_line(program: &str, answer: &Answer) {
-    assert!(matches!(answer.code, 1 | 2), "{answer}");
-    assert_eq!(answer.stdout, "", "{answer}");
-    let lines: Vec<&str> = answer.stderr.lines().collect();
-    assert!(matches!(lines.len(), 1 | 2), "{answer}");
-    assert!(lines[0].starts_with(&format!("{program}: ")), "{answer}");
-    assert!(
-        lines.get(1).is_none_or(|line| line.starts_with("hint: ")),
-        "{answer}"
-    );
-    assert!(!answer.stderr.contains("panicked"), "{answer}");
-}
-
-/// A registry with one component in two versions and one configuration of it.
-fn stocked() -> (Registry, Desk) {
-    let registry = Registry::start();
-    let desk = Desk::at(registry.address());
-    desk.push_file("code", "v1", "program", "one");
-    desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
-    (registry, desk)
-}
 
 /// Runs `deployctl` with bad input, and asserts that it is refused, that the line says `word`, and that the registry's
 /// directory is as it was.
@@ -51,7 +23,7 @@ fn stocked() -> (Registry, Desk) {
 fn refused(registry: &Registry, desk: &Desk, arguments: &[&str], word: &str) {
     let before = Tree::of(registry.directory()).without_times();
     let answer = desk.deployctl(arguments.iter().copied()).answer().unwrap();
-    assert_one_clear_line("deployctl", &answer);
+    answer.assert_is_refusal();
     assert!(answer.stderr.contains(word), "no `{word}` in\n{answer}");
     let difference = before.difference(&Tree::of(registry.directory()).without_times());
     assert_eq!(difference, "", "{answer}");
@@ -59,7 +31,8 @@ fn refused(registry: &Registry, desk: &Desk, arguments: &[&str], word: &str) {
 
 #[test]
 fn names_and_versions_outside_the_grammar_are_refused() {
-    let (registry, desk) = stocked();
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
     desk.write("ok.tar.gz", Archive::new().file("a", "a").gzip());
     let long = "a".repeat(300);
     for name in ["Code", "a b", "", "-a", "a//b", "../a", "a\nb", "ä", &long] {
@@ -119,7 +92,8 @@ fn names_and_versions_outside_the_grammar_are_refused() {
 
 #[test]
 fn files_that_are_no_archive_are_refused() {
-    let (registry, desk) = stocked();
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
     let whole = Archive::new().file("a", "a".repeat(100_000)).gzip();
     desk.write("text", "this is no archive\n".repeat(100));
     desk.write("empty", "");
@@ -155,7 +129,8 @@ fn files_that_are_no_archive_are_refused() {
 
 #[test]
 fn unknown_things_and_bad_layers_are_refused() {
-    let (registry, desk) = stocked();
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
     let unused = "0".repeat(64);
     let cases: &[(&[&str], &str)] = &[
         (&["showcomp", "-name", "nothing"], "nothing"),
@@ -251,7 +226,8 @@ fn unknown_things_and_bad_layers_are_refused() {
 
 #[test]
 fn bad_requests_get_the_right_status_and_code() {
-    let (registry, desk) = stocked();
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
     let layer = Archive::new().file("a", "a").gzip();
     let repository = "components/code";
     oci::push_blob(desk.address(), repository, &layer).unwrap();
@@ -335,7 +311,7 @@ fn registry_that_is_down_or_answers_html_is_named() {
             &["addconf", "-name", "project", "-layer", "code:v1"],
         ] {
             let answer = desk.deployctl(arguments.iter().copied()).code(1);
-            assert_one_clear_line("deployctl", &answer);
+            answer.assert_is_refusal();
             assert!(answer.stderr.contains(&address), "{answer}");
         }
         let answer = desk.agent_once("project", "host", &script).code(1);
@@ -345,155 +321,13 @@ fn registry_that_is_down_or_answers_html_is_named() {
 }
 
 #[test]
-fn agent_refuses_a_configuration_that_is_not_there() {
-    let (_registry, desk) = stocked();
-    let script = desk.script("deploy.sh", "touch ran");
-    let answer = desk.agent_once("nothing", "host", &script).code(1);
-    assert!(answer.stderr.contains("nothing"), "{answer}");
-    let answer = desk
-        .agent_once("Not a name", "host", &script)
-        .answer()
-        .unwrap();
-    assert_one_clear_line("deploy-agent", &answer);
-    assert!(!desk.path("ran").exists());
-}
-
-#[test]
-fn script_that_is_missing_or_not_executable_is_refused_before_anything_is_done() {
-    let (_registry, desk) = stocked();
-    let plain = desk.write("plain.sh", "#!/bin/sh\ntouch ran\n");
-    for script in [desk.path("missing.sh"), plain, desk.home().to_owned()] {
-        let answer = desk
-            .agent_once("project", "host", &script)
-            .answer()
-            .unwrap();
-        assert_one_clear_line("deploy-agent", &answer);
-        assert!(
-            answer.stderr.contains(&script.display().to_string()),
-            "{answer}"
-        );
-        assert!(
-            !desk.path("host/current").exists() && !desk.path("ran").exists(),
-            "{answer}"
-        );
-    }
-}
-
-#[test]
-fn state_file_that_is_no_json_is_kept_aside_and_recovered_from() {
-    let (_registry, desk) = stocked();
-    let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
-    desk.agent_once("project", "host", &script).ok();
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v2",
-    ])
-    .ok();
-    desk.write("host/state.json", "{ no json");
-    let answer = desk.agent_once("project", "host", &script).ok();
-    assert!(answer.stderr.contains("state.json"), "{answer}");
-    assert_eq!(
-        std::fs::read_to_string(desk.path("deployed")).unwrap(),
-        "two"
-    );
-    let aside = std::fs::read_dir(desk.path("host"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let aside: Vec<_> = aside.filter(|path| path.is_file()).collect();
-    let kept = |path: &Path| std::fs::read(path).unwrap() == b"{ no json";
-    assert!(
-        aside.iter().any(|path| kept(path)),
-        "the bad state is in none of {aside:?}"
-    );
-    assert!(!kept(&desk.path("host/state.json")));
-}
-
-#[test]
-fn second_registry_on_a_directory_is_refused() {
-    let (registry, desk) = stocked();
-    let mut command = deploy_tests::registry::command(registry.directory(), 0);
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.contains(&registry.directory().display().to_string()),
-        "{stderr}"
-    );
-    assert_eq!(
-        stderr
-            .lines()
-            .filter(|line| !line.starts_with("hint: "))
-            .count(),
-        1,
-        "{stderr}"
-    );
-    desk.deployctl(["showconf", "-name", "project"]).ok();
-}
-
-#[test]
-fn second_agent_in_a_directory_is_refused() {
-    let (_registry, desk) = stocked();
-    let script = desk.script(
-        "deploy.sh",
-        "touch started; until [ -e go ]; do sleep 0.05; done",
-    );
-    let mut first = desk.agent("project", "host", &script, &["-once"]);
-    deploy_tests::wait::until_true("the first agent runs its script", || {
-        desk.path("started").exists()
-    });
-    let answer = desk.agent_once("project", "host", &script).code(1);
-    assert_one_clear_line("deploy-agent", &answer);
-    assert!(answer.stderr.contains("host"), "{answer}");
-    desk.write("go", "");
-    assert!(first.wait().success(), "{}", first.log());
-}
-
-#[test]
-fn registry_open_to_the_network_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let program = deploy_tests::programs::Program::Registry.path();
-    let start = |flags: &[&str]| {
-        let run = Run::new(&program)
-            .args(["-dir"])
-            .arg(directory.path())
-            .args(flags.iter().copied());
-        run.answer().unwrap()
-    };
-    for flags in [
-        &["-addr", "127.0.0.1:0"][..],
-        &["-addr", "0.0.0.0:0", "-anonymous", "write"],
-        &["-addr", "[::]:0", "-anonymous", "write"],
-    ] {
-        let answer = start(flags);
-        assert_one_clear_line("deploy-registry", &answer);
-        assert!(
-            answer.stderr.contains("anonymous") || answer.stderr.contains("loopback"),
-            "{answer}"
-        );
-    }
-    let missing = directory.path().join("missing");
-    let answer = Run::new(&program)
-        .args(["-addr", "127.0.0.1:0", "-anonymous", "write", "-dir"])
-        .arg(&missing)
-        .answer()
-        .unwrap();
-    assert_one_clear_line("deploy-registry", &answer);
-    assert!(!missing.exists());
-}
-
-#[test]
 fn import_of_images_says_that_it_comes_later() {
     let program = deploy_tests::programs::Program::FromDocker.path();
     let answer = Run::new(program)
         .args(["-name", "project"])
         .answer()
         .unwrap();
-    assert_one_clear_line("deploy-from-docker", &answer);
+    answer.assert_is_refusal();
 }
 
 /// Answers every request with a web page, as a proxy or a wrong port does.

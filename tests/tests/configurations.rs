@@ -88,23 +88,12 @@ fn change_that_changes_nothing_makes_no_release() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     desk.push_file("code", "v1", "program", "one");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     let before = oci::picture(desk.address()).unwrap();
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v1",
-    ])
-    .ok();
+    desk.change("project", "code", "v1");
     desk.deployctl(["bumpconf", "-name", "project", "-component", "code"])
         .ok();
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     assert_eq!(oci::picture(desk.address()).unwrap(), before);
     assert_eq!(
         before
@@ -121,8 +110,7 @@ fn bump_takes_the_newest_version_and_says_how_to_roll_back() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     desk.push_file("code", "v1", "program", "one");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     desk.push_file("code", "v2", "program", "two");
     let answer = desk
         .deployctl(["bumpconf", "-name", "project", "-component", "code"])
@@ -143,8 +131,7 @@ fn version_in_use_is_kept_until_its_configuration_goes() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     desk.push_file("code", "v1", "program", "one");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     let before = oci::picture(desk.address()).unwrap();
     for command in [
         &["delver", "-name", "code", "-version", "v1"][..],
@@ -199,11 +186,7 @@ fn prefix_keeps_two_worlds_apart_in_one_registry() {
 #[test]
 fn everything_that_is_shown_is_shown_as_json_too() {
     let registry = Registry::start();
-    let desk = Desk::at(registry.address());
-    desk.push_file("code", "v1", "program", "one");
-    desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    let desk = Desk::stocked(registry.address());
     assert_eq!(desk.json(["components"]), serde_json::json!(["code"]));
     assert_eq!(
         desk.json(["configurations"]),

@@ -264,16 +264,10 @@ fn push_release(desk: &Desk, number: usize) {
         .ok();
     desk.deployctl(["push", &format!("two:{version}"), &two])
         .ok();
-    desk.deployctl([
-        "addconf",
-        "-name",
+    desk.compose(
         "project",
-        "-layer",
-        &format!("one:{version}"),
-        "-layer",
-        &format!("two:{version}"),
-    ])
-    .ok();
+        &[&format!("one:{version}"), &format!("two:{version}")],
+    );
 }
 
 #[track_caller]
@@ -284,14 +278,8 @@ fn assert_only_whole_trees(desk: &Desk) {
 
 #[track_caller]
 fn assert_on_release(desk: &Desk, version: &str) {
-    assert_eq!(
-        std::fs::read_to_string(desk.path("host/current/release")).unwrap(),
-        version
-    );
-    assert_eq!(
-        std::fs::read_to_string(desk.path("host/current/release-too")).unwrap(),
-        version
-    );
+    assert_eq!(desk.read("host/current/release"), version);
+    assert_eq!(desk.read("host/current/release-too"), version);
     assert_only_whole_trees(desk);
 }
 

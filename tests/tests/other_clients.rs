@@ -1,10 +1,5 @@
 //! Other projects' clients: what they push is as good as ours, and what we make they read.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a scenario fails where something does not hold"
-)]
-
 use deploy_tests::archive::Archive;
 use deploy_tests::desk::Desk;
 use deploy_tests::registry::Registry;
@@ -14,18 +9,11 @@ use tar::EntryType;
 
 /// Composes a configuration of one component, deploys it, and returns the deployed tree.
 fn deployed(desk: &Desk, component: &str) -> Tree {
-    desk.deployctl([
-        "addconf",
-        "-name",
-        component,
-        "-layer",
-        &format!("{component}:v1"),
-    ])
-    .ok();
+    desk.compose(component, &[&format!("{component}:v1")]);
     let script = desk.script("deploy.sh", "true");
     let host = format!("hosts/{component}");
     desk.agent_once(component, &host, &script).ok();
-    Tree::of(std::fs::canonicalize(desk.path(&host).join("current")).unwrap())
+    Tree::of(desk.current(&host))
 }
 
 /// One archive, plain and compressed in both ways.
@@ -229,10 +217,7 @@ fn layered(desk: &Desk) {
         "two.tar.gz",
     ])
     .ok();
-    desk.deployctl([
-        "addconf", "-name", "project", "-layer", "one:v1", "-layer", "two:v1",
-    ])
-    .ok();
+    desk.compose("project", &["one:v1", "two:v1"]);
 }
 
 #[test]
@@ -261,7 +246,7 @@ fn umoci_unpacks_the_same_tree_as_the_agent() {
         .args(["unpack", "--image", "layout:latest", "bundle"])
         .ok();
     let theirs = Tree::of(desk.path("bundle/rootfs"));
-    let ours = Tree::of(std::fs::canonicalize(desk.path("host/current")).unwrap());
+    let ours = Tree::of(desk.current("host"));
     assert!(ours.entries.len() > 10, "{:?}", ours.paths());
     assert_eq!(theirs.difference(&ours), "", "- umoci's, + the agent's");
 }

@@ -87,8 +87,7 @@ fn old_versions_go_and_the_newest_and_the_used_ones_stay() {
     let registry = Registry::start_with(&["-maxver", "2", "-upkeep", "100ms"]);
     let desk = Desk::at(registry.address());
     desk.push_file("code", "v1", "program", "one");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     for version in ["v2", "v3", "v4", "v5"] {
         desk.push_file("code", version, "program", version);
     }
@@ -97,10 +96,7 @@ fn old_versions_go_and_the_newest_and_the_used_ones_stay() {
     });
     let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
     desk.agent_once("project", "host", &script).ok();
-    assert_eq!(
-        std::fs::read_to_string(desk.path("deployed")).unwrap(),
-        "one"
-    );
+    assert_eq!(desk.read("deployed"), "one");
 }
 
 /// A small file system in memory; it is unmounted when it is dropped.
@@ -179,47 +175,22 @@ fn full_disk_of_a_host_keeps_the_old_release() {
     desk.deployctl(["push", "code:v2", "big"]).ok();
     desk.push_file("code", "v3", "program", "three");
     let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     desk.agent_once("project", "host", &script).ok();
 
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v2",
-    ])
-    .ok();
+    desk.change("project", "code", "v2");
     let answer = desk.agent_once("project", "host", &script).code(1);
     assert!(
         answer.stderr.contains("space") || answer.stderr.contains("full"),
         "{answer}"
     );
-    assert_eq!(
-        std::fs::read_to_string(desk.path("deployed")).unwrap(),
-        "one"
-    );
+    assert_eq!(desk.read("deployed"), "one");
     assert_eq!(
         std::fs::read_to_string(disk.path().join("current/program")).unwrap(),
         "one"
     );
 
-    desk.deployctl([
-        "changeconf",
-        "-name",
-        "project",
-        "-component",
-        "code",
-        "-version",
-        "v3",
-    ])
-    .ok();
+    desk.change("project", "code", "v3");
     desk.agent_once("project", "host", &script).ok();
-    assert_eq!(
-        std::fs::read_to_string(desk.path("deployed")).unwrap(),
-        "three"
-    );
+    assert_eq!(desk.read("deployed"), "three");
 }
