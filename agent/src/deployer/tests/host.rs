@@ -1,0 +1,279 @@
+//! A host that deploys from a registry in memory, and that dies when it is told to.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex as Guarded,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deploy_spec::{Descriptor, Digest, release::Image};
+use deployctl::archive::{PackOptions, pack};
+
+use super::*;
+use crate::{
+    hooks::tests::write_script,
+    source::{Look, SourceError},
+};
+
+/// A registry in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) blobs: Guarded<BTreeMap<Digest, Vec<u8>>>,
+    pub(super) channel: Guarded<Option<(Digest, Vec<u8>)>>,
+    pub(super) fetched: AtomicUsize,
+    pub(super) down: AtomicBool,
+}
+
+impl Memory {
+    /// Makes a release of layers, each a map of file names and contents, and moves the channel
+    /// to it.
+    fn release(&self, number: u64, layers: &[(&str, &str, &str)]) -> Digest {
+        let mut made = Vec::new();
+        for (component, name, content) in layers {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(name), content).unwrap();
+            let mut bytes = Vec::new();
+            let packed = pack(
+                &[directory.path().to_owned()],
+                &mut bytes,
+                &PackOptions::default(),
+            )
+            .unwrap();
+            self.blobs
+                .lock()
+                .unwrap()
+                .insert(packed.digest.clone(), bytes);
+            made.push(deploy_spec::ReleaseLayer {
+                component: component.parse().unwrap(),
+                version: format!("v{number}").parse().unwrap(),
+                created: None,
+                digest: packed.digest,
+                size: packed.size,
+                media_type: Compression::Gzip.layer_media_type().to_owned(),
+                diff_id: Some(packed.diff_id),
+                unpacked_size: Some(packed.unpacked_size),
+            });
+        }
+        let release = Release {
+            configuration: "project".parse().unwrap(),
+            number: deploy_spec::ReleaseNumber::new(number),
+            created: None,
+            parent: None,
+            channel: None,
+            author: None,
+            reason: None,
+            layers: made,
+            image: Image::new("amd64", "linux"),
+        };
+        let documents = release.to_documents().unwrap();
+        self.blobs
+            .lock()
+            .unwrap()
+            .insert(Digest::sha256(&documents.config), documents.config);
+        let id = Digest::sha256(&documents.manifest);
+        *self.channel.lock().unwrap() = Some((id.clone(), documents.manifest));
+        id
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
+        let blobs = self.blobs.lock().unwrap();
+        blobs
+            .get(digest)
+            .cloned()
+            .ok_or_else(|| SourceError::new(io::Error::other("no such blob")))
+    }
+}
+
+impl Source for Memory {
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn look(&self, known: Option<&Digest>, _wait: Duration) -> Result<Look, SourceError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(SourceError::new(io::Error::other("down")));
+        }
+        let channel = self.channel.lock().unwrap().clone();
+        Ok(match channel {
+            None => Look::Missing,
+            Some((id, _)) if Some(&id) == known => Look::Unchanged { waited: false },
+            Some((id, bytes)) => Look::Manifest { id, bytes },
+        })
+    }
+
+    async fn document(&self, descriptor: &Descriptor, _limit: u64) -> Result<Vec<u8>, SourceError> {
+        self.blob(&descriptor.digest)
+    }
+
+    async fn fetch(&self, digest: &Digest, _size: u64, path: &Path) -> Result<(), SourceError> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        fs::write(path, self.blob(digest)?).map_err(SourceError::new)
+    }
+}
+
+/// Nobody ever signals.
+struct Silence;
+
+impl Signals for Silence {
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+/// Where the process dies.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Death {
+    Before(usize),
+    After(usize),
+}
+
+/// Dies at one work: from then on nothing is done any more, and the runner is told of a
+/// failure, which ends a run of one look.
+struct Mortal {
+    inner: Deployer<Memory>,
+    death: Option<Death>,
+    works: AtomicUsize,
+    dead: AtomicBool,
+}
+
+impl Executor for Mortal {
+    async fn seen(&self, id: Id, manifest: Vec<u8>) {
+        self.inner.seen(id, manifest).await;
+    }
+
+    async fn execute(&self, work: Work, stop: Stop) -> Result<Outcome, AgentError> {
+        let number = self.works.fetch_add(1, Ordering::Relaxed);
+        let dies = |here: usize| number == here || self.dead.load(Ordering::Relaxed);
+        match self.death {
+            Some(Death::Before(here)) if dies(here) => {
+                self.dead.store(true, Ordering::Relaxed);
+                Err(AgentError::Interrupted)
+            }
+            Some(Death::After(here)) if dies(here) => {
+                if !self.dead.swap(true, Ordering::Relaxed) {
+                    // What it came to is never learnt.
+                    drop(self.inner.execute(work, stop).await);
+                }
+                Err(AgentError::Interrupted)
+            }
+            _ => self.inner.execute(work, stop).await,
+        }
+    }
+}
+
+/// A place to deploy to, and the registry that it follows.
+pub(super) struct Host {
+    directory: tempfile::TempDir,
+    pub(super) source: Arc<Memory>,
+    pub(super) clean_old: bool,
+}
+
+/// Writes down what it was given and when, and whether the tree was whole.
+const SCRIPT: &str = "#!/bin/sh
+date +%s%3N >>$HOME/times
+cat $NEWROOT/a $NEWROOT/b >/dev/null || { echo half >>$HOME/runs; exit 1; }
+[ -z \"$OLDROOT\" ] || [ -e $OLDROOT/a ] || { echo gone >>$HOME/runs; exit 1; }
+echo \"${OLDID:-none} $NEWID\" >>$HOME/runs
+[ ! -e $HOME/fail ]
+";
+
+impl Host {
+    pub(super) fn new() -> Self {
+        let host = Self {
+            directory: tempfile::tempdir().unwrap(),
+            source: Arc::default(),
+            clean_old: false,
+        };
+        write_script(&host.path("deploy.sh"), SCRIPT);
+        host
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(super) fn release(&self, number: u64) -> Digest {
+        let b = format!("b of v{number}");
+        self.source
+            .release(number, &[("one", "a", "the same"), ("two", "b", &b)])
+    }
+
+    pub(super) fn deployer(&self) -> Deployer<Memory> {
+        let home = (
+            std::ffi::OsString::from("HOME"),
+            self.directory.path().as_os_str().to_owned(),
+        );
+        let path = ("PATH".into(), "/usr/bin:/bin".into());
+        let settings = Settings {
+            configuration: "project".parse().unwrap(),
+            channel: "latest".to_owned(),
+            script: Script::open(&self.path("deploy.sh"), [home, path]).unwrap(),
+            clean_old: self.clean_old,
+            clock: Timestamp::now,
+        };
+        let directory = Arc::new(Directory::open(&self.path("host"), None).unwrap());
+        Deployer::new(Arc::clone(&self.source), directory, settings)
+    }
+
+    pub(super) async fn once(&self, death: Option<Death>) -> (Exit, usize) {
+        let mortal = Mortal {
+            inner: self.deployer(),
+            death,
+            works: AtomicUsize::new(0),
+            dead: Default::default(),
+        };
+        let mortal = Arc::new(mortal);
+        let pauses = Pauses::new(Duration::from_millis(1));
+        let runner = Runner::new(
+            Arc::clone(&self.source),
+            Arc::clone(&mortal),
+            Mode::Once,
+            pauses,
+        );
+        let exit = runner.run(Silence).await;
+        (exit, mortal.works.load(Ordering::Relaxed))
+    }
+
+    pub(super) async fn look(&self) -> Exit {
+        self.once(None).await.0
+    }
+
+    pub(super) fn runs(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("runs")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// When the script was run, each time, in milliseconds.
+    pub(super) fn times(&self) -> Vec<u64> {
+        let text = fs::read_to_string(self.path("times")).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    #[track_caller]
+    pub(super) fn assert_on(&self, id: &Digest) {
+        let state: Record =
+            serde_json::from_slice(&fs::read(self.path("host/state.json")).unwrap()).unwrap();
+        assert_eq!(state.id, *id);
+        let current = fs::read_link(self.path("host/current")).unwrap();
+        assert_eq!(current, Path::new("unpacked").join(id.file_name()));
+        let journal: Entry =
+            serde_json::from_slice(&fs::read(self.path("host/journal.json")).unwrap()).unwrap();
+        assert_eq!((journal.unfinished, journal.deployed), (None, Some(state)));
+        let left = fs::read_dir(self.path("host/unpacked")).unwrap();
+        let left: Vec<_> = left
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| name.to_string_lossy().starts_with('.'))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    pub(super) fn directory_current(&self) -> Digest {
+        let target = fs::read_link(self.path("host/current")).unwrap();
+        Digest::from_file_name(target.file_name().unwrap().to_str().unwrap()).unwrap()
+    }
+}
