@@ -1,5 +1,5 @@
-//! The command line: flags as they are written, and the settings that they come to. Used by
-//! `main` alone. Pure, except that a host name is looked up.
+//! The flags of `serve`, and the settings that they come to. Pure, except that a host name is
+//! looked up.
 
 use std::{
     io,
@@ -9,16 +9,30 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use deploy_registry::{ServerSettings, jobs::Upkeep};
 
-/// Serves an OCI registry from a local directory.
-///
-/// Flags may be written with one dash or two: `-addr`, `--addr`. Logs go to standard error,
-/// their amount as RUST_LOG says (`info` unless set).
-#[derive(Clone, Debug, Parser)]
-#[command(name = "deploy-registry", version)]
-pub(crate) struct Flags {
+use super::{
+    Logging, Storage,
+    values::{duration, positive_duration},
+};
+
+/// What `serve` takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    network: Network,
+    #[command(flatten)]
+    pub(crate) storage: Storage,
+    #[command(flatten)]
+    upkeep: UpkeepFlags,
+    #[command(flatten)]
+    pub(crate) logging: Logging,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct Network {
     /// Address to listen on; port 0 takes a free one. Loopback only: without keys, everybody
     /// who reaches the port may write.
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:2022")]
@@ -28,28 +42,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE")]
     addr_file: Option<PathBuf>,
 
-    /// Directory that holds everything; it must exist, and one process may use it at a time.
-    #[arg(
-        long,
-        value_name = "DIRECTORY",
-        default_value = "/var/lib/deploy-registry",
-        conflicts_with = "memory"
-    )]
-    dir: PathBuf,
-
-    /// Keeps everything in memory instead, until the process ends.
-    #[arg(long)]
-    memory: bool,
-
     /// What people without a key may do. There are no keys yet, so this must be `write`, and
     /// it must be written out.
     #[arg(long, value_enum, value_name = "RIGHT")]
     anonymous: Option<Right>,
-
-    /// How many versions of each component to keep, besides those that a tagged release uses;
-    /// 0 keeps all.
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    maxver: usize,
 
     /// Longest life of a connection, as `30m`; requests on it are finished. 0 is for ever.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
@@ -58,14 +54,19 @@ pub(crate) struct Flags {
     /// Longest time that a peer may make no progress, as `60s`.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     idle: Duration,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Upkeep")]
+struct UpkeepFlags {
+    /// How many versions of each component to keep, besides those that a tagged release uses;
+    /// 0 keeps all.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
+    maxver: usize,
 
     /// Time between two rounds of upkeep: removing old versions, ending dead uploads.
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration)]
     upkeep: Duration,
-
-    /// How log lines are written.
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    pub(crate) log_format: LogFormat,
 }
 
 /// What somebody may do.
@@ -75,29 +76,13 @@ enum Right {
     Write,
 }
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs.
-    Json,
-}
-
-/// Where everything is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Directory(PathBuf),
-    Memory,
-}
-
 /// What the flags come to.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Addresses to listen on: the first one that works.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) address_file: Option<PathBuf>,
-    pub(crate) place: Place,
+    pub(crate) storage: Storage,
     pub(crate) server: ServerSettings,
 }
 
@@ -123,27 +108,30 @@ pub(crate) enum UsageError {
     Address { address: String, source: io::Error },
 }
 
-impl Flags {
+impl Serve {
     /// Returns what the flags come to.
     pub(crate) fn settings(self) -> Result<Settings, UsageError> {
-        match self.anonymous {
+        let Self {
+            network,
+            storage,
+            upkeep,
+            ..
+        } = self;
+        match network.anonymous {
             Some(Right::Write) => {}
             Some(Right::Read) => return Err(UsageError::NobodyMayWrite),
             None => return Err(UsageError::NobodyMay),
         }
         Ok(Settings {
-            addresses: loopback_addresses(&self.addr)?,
-            address_file: self.addr_file,
-            place: match self.memory {
-                true => Place::Memory,
-                false => Place::Directory(self.dir),
-            },
+            addresses: loopback_addresses(&network.addr)?,
+            address_file: network.addr_file,
+            storage,
             server: ServerSettings {
-                deadline: Some(self.deadline).filter(|deadline| !deadline.is_zero()),
-                idle: self.idle,
+                deadline: Some(network.deadline).filter(|deadline| !deadline.is_zero()),
+                idle: network.idle,
                 upkeep: Upkeep {
-                    versions: NonZeroUsize::new(self.maxver).map(NonZeroUsize::get),
-                    interval: self.upkeep,
+                    versions: NonZeroUsize::new(upkeep.maxver).map(NonZeroUsize::get),
+                    interval: upkeep.upkeep,
                     ..Upkeep::default()
                 },
             },
@@ -177,29 +165,18 @@ fn loopback_addresses(address: &str) -> Result<Vec<SocketAddr>, UsageError> {
     Ok(addresses)
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    match text {
-        "0" => Ok(Duration::ZERO),
-        text => humantime::parse_duration(text),
-    }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text) {
-        Ok(Duration::ZERO) => Err("it must not be 0".to_owned()),
-        Ok(duration) => Ok(duration),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::arguments::{Arguments, Place};
 
     fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
         let arguments = ["deploy-registry"].iter().chain(arguments).map(Into::into);
-        Flags::try_parse_from(deploy_spec::arguments::normalise(arguments))
+        Arguments::try_parse_from(deploy_spec::arguments::normalise(arguments))
             .unwrap()
+            .serve
             .settings()
     }
 
@@ -218,7 +195,7 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
-        assert_eq!(settings.place, Place::Directory("/srv".into()));
+        assert_eq!(settings.storage.place(), Place::Directory("/srv".into()));
         assert_eq!(settings.server.upkeep.versions, None);
         assert_eq!(settings.server.deadline, None);
     }
@@ -233,7 +210,7 @@ mod tests {
                 .all(|address| address.port() == 2022)
         );
         assert_eq!(
-            settings.place,
+            settings.storage.place(),
             Place::Directory("/var/lib/deploy-registry".into())
         );
         assert_eq!(settings.server.upkeep.versions, Some(10));
@@ -268,7 +245,7 @@ mod tests {
         for arguments in [["-idle", "0"], ["-upkeep", "0s"], ["-deadline", "x"]] {
             let arguments = ["p"].into_iter().chain(arguments).map(Into::into);
             let arguments = deploy_spec::arguments::normalise(arguments);
-            assert!(Flags::try_parse_from(arguments).is_err());
+            assert!(Arguments::try_parse_from(arguments).is_err());
         }
     }
 }

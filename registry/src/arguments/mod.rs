@@ -1,0 +1,102 @@
+//! What a person may type, and what it comes to. Used by `main` and the verbs.
+//!
+//! One file a group of flags; verbs put together what they take.
+
+mod serve;
+mod storage;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use serve::{Serve, Settings, UsageError};
+pub(crate) use storage::{Place, Storage};
+
+/// Serves an OCI registry, and looks after what it keeps.
+///
+/// Without a verb it serves. Flags may be written with one dash or two: -addr x, --addr x,
+/// -addr=x. A verb stands in front of its flags.
+#[derive(Debug, Parser)]
+#[command(
+    name = "deploy-registry",
+    version,
+    args_conflicts_with_subcommands = true
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+    #[command(flatten)]
+    pub(crate) serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Serve the registry; what happens without a verb
+    Serve(Box<Serve>),
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the manual page, or write one page per verb
+    Man(Man),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Directory for one page per verb
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) directory: Option<PathBuf>,
+}
+
+/// What is said of the work, and how.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logs")]
+pub(crate) struct Logging {
+    /// How log lines are written.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn parsed(line: &str) -> Result<Arguments, clap::Error> {
+        let line = line.split(' ').map(Into::into);
+        Arguments::try_parse_from(deploy_spec::arguments::normalise(line))
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_verb_it_serves() {
+        let bare = parsed("p -dir /srv -anonymous write").unwrap();
+        assert!(bare.verb.is_none());
+        assert_eq!(bare.serve.storage.place(), Place::Directory("/srv".into()));
+        match parsed("p serve -dir=/srv --anonymous write").unwrap().verb {
+            Some(Verb::Serve(serve)) => assert_eq!(serve.storage, bare.serve.storage),
+            other => panic!("{other:?}"),
+        }
+        // Which verb the flags in front are meant for, nobody could say.
+        assert!(parsed("p -dir /srv man").is_err());
+        assert!(parsed("p serv").is_err());
+    }
+}
