@@ -4,6 +4,7 @@ pub mod archive;
 pub mod command;
 pub mod desk;
 pub mod distribution;
+pub mod faulty_proxy;
 pub mod http;
 pub mod oci;
 pub mod peers;
