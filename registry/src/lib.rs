@@ -1,9 +1,17 @@
 #![doc = include_str!("../README.md")]
 
+pub mod access_log;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod http;
 pub mod jobs;
+pub mod limits;
+mod measure;
+mod metrics;
 pub mod server;
 pub mod store;
 
-pub use server::{ServerSettings, serve};
+pub use access_log::{AccessFormat, AccessLog};
+pub use limits::{Limiter, Limits, Rate};
+pub use server::{Mode, ServerSettings, serve};
 pub use store::{Store, StoreError};

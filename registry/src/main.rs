@@ -1,13 +1,17 @@
 //! The program `deploy-registry`: arguments → one verb → an exit code.
 //!
 //! `arguments` is what a person may type, `commands` has a file for each verb, `storage` opens
-//! what all verbs work on, `log` and `printer` are the only places that say anything.
+//! what all verbs work on, `log`, `traces`, `notify` and `printer` are the only places that say
+//! anything.
 
 mod arguments;
 mod commands;
 mod log;
+mod notify;
 mod printer;
+mod reload;
 mod storage;
+mod traces;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 
 mod idle;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use hyper::body::Incoming;
@@ -14,14 +14,17 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::{
-    http::{Access, App, service},
-    jobs::{self, Upkeep},
+    access_log::AccessLog,
+    http::{Access, App, Peer, Settings, service},
+    jobs::{self, Totals, Upkeep},
+    limits::Limiter,
+    metrics::Metrics,
     store::Store,
 };
 use idle::IdleLimit;
@@ -42,8 +45,28 @@ pub struct ServerSettings {
     pub deadline: Option<Duration>,
     /// Longest time without progress: between requests, and within bodies either way.
     pub idle: Duration,
-    /// What is done beside serving.
+    /// What is done beside serving, unless nothing may be changed.
     pub upkeep: Upkeep,
+    /// Whether requests may change anything.
+    pub mode: Mode,
+    /// What requests are held to.
+    pub limiter: Limiter,
+    /// Connections at once; more wait to be accepted. Any number without one.
+    pub connections: Option<NonZeroUsize>,
+    /// Where each request leaves a line.
+    pub access_log: AccessLog,
+    /// Whether somebody collects traces, and wants to know more of each request.
+    pub traced: bool,
+}
+
+/// Whether requests may change anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They may.
+    #[default]
+    ReadWrite,
+    /// They may not, and no upkeep is done either.
+    ReadOnly,
 }
 
 impl Default for ServerSettings {
@@ -52,6 +75,11 @@ impl Default for ServerSettings {
             deadline: Some(Duration::from_secs(30 * 60)),
             idle: Duration::from_secs(60),
             upkeep: Upkeep::default(),
+            mode: Mode::default(),
+            limiter: Limiter::default(),
+            connections: None,
+            access_log: AccessLog::default(),
+            traced: false,
         }
     }
 }
@@ -66,34 +94,58 @@ pub async fn serve(
 ) {
     let (stopper, stopping) = watch::channel(false);
     let tasks = TaskTracker::new();
-    let upkeep = tokio::spawn(jobs::run(
-        store.clone(),
-        settings.upkeep.clone(),
-        stopping.clone(),
-    ));
+    let totals = Arc::new(Totals::default());
+    let metrics = Arc::new(Metrics::new(&store, totals.clone()));
+    let upkeep = match settings.mode {
+        Mode::ReadOnly => None,
+        Mode::ReadWrite => Some(tokio::spawn(jobs::run(
+            store.clone(),
+            settings.upkeep.clone(),
+            totals,
+            stopping.clone(),
+        ))),
+    };
     let app = App::new(
         store,
-        Access::AnonymousWrite,
-        settings.idle,
+        metrics.clone(),
+        Settings {
+            access: match settings.mode {
+                Mode::ReadWrite => Access::AnonymousWrite,
+                Mode::ReadOnly => Access::ReadOnly,
+            },
+            idle: settings.idle,
+            limiter: settings.limiter.clone(),
+            access_log: settings.access_log.clone(),
+            traced: settings.traced,
+        },
         stopping.clone(),
         tasks.clone(),
     );
     let router = service(app);
+    let places = settings.connections.map_or(Semaphore::MAX_PERMITS, |most| {
+        most.get().min(Semaphore::MAX_PERMITS)
+    });
+    let places = Arc::new(Semaphore::new(places));
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                tasks.spawn(connection(
+            Ok((stream, peer, place)) => {
+                let served = connection(
                     stream,
                     peer,
                     router.clone(),
                     settings.clone(),
                     stopping.clone(),
-                ));
+                );
+                let metrics = metrics.clone();
+                tasks.spawn(async move {
+                    let _counted = (metrics.requests().connection(), place);
+                    served.await;
+                });
             }
             Err(error) => refused(&error).await,
         }
@@ -103,10 +155,23 @@ pub async fn serve(
     stopper.send_replace(true);
     tasks.close();
     tasks.wait().await;
-    if let Err(error) = upkeep.await {
+    if let Some(upkeep) = upkeep
+        && let Err(error) = upkeep.await
+    {
         tracing::error!(%error, "upkeep failed");
     }
+    settings.access_log.flush();
     tracing::info!("stopped");
+}
+
+/// Takes the next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place.expect("it is never closed")))
 }
 
 /// Returns once the server wants to stop, or is gone.
@@ -134,9 +199,12 @@ async fn connection(
     // Answers are written in one go; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
     let stream = IdleLimit::new(stream, settings.idle);
-    let service = TowerToHyperService::new(
-        router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new)),
-    );
+    let service =
+        TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
+            let mut request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(Peer(peer));
+            request
+        }));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()

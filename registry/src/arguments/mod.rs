@@ -2,14 +2,19 @@
 //!
 //! One file a group of flags; verbs put together what they take.
 
+mod config_file;
+mod limits;
+mod manual;
 mod serve;
 mod storage;
 mod values;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use config_file::ConfigFile;
+pub(crate) use limits::LimitFlags;
 pub(crate) use serve::{Serve, Settings, UsageError};
 pub(crate) use storage::{Place, Storage};
 
@@ -21,7 +26,8 @@ pub(crate) use storage::{Place, Storage};
 #[command(
     name = "deploy-registry",
     version,
-    args_conflicts_with_subcommands = true
+    args_conflicts_with_subcommands = true,
+    after_long_help = manual::TEXT
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -60,6 +66,29 @@ pub(crate) struct Logging {
     /// How log lines are written.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(crate) log_format: LogFormat,
+
+    /// Where each request leaves a line once its answer has ended: `on` for standard error,
+    /// `off`, or a file, which is written on at its end.
+    #[arg(long, value_name = "on|off|FILE", default_value = "on")]
+    pub(crate) access_log: AccessTarget,
+}
+
+/// Where the lines of the access log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccessTarget {
+    Stderr,
+    Nowhere,
+    File(PathBuf),
+}
+
+impl From<OsString> for AccessTarget {
+    fn from(text: OsString) -> Self {
+        match text.to_str() {
+            Some("on") => Self::Stderr,
+            Some("off") => Self::Nowhere,
+            _ => Self::File(text.into()),
+        }
+    }
 }
 
 /// How log lines are written.

@@ -10,10 +10,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use deploy_registry::{ServerSettings, jobs::Upkeep};
+use deploy_registry::{Mode, ServerSettings, jobs::Upkeep};
 
 use super::{
-    Logging, Storage,
+    LimitFlags, Logging, Storage,
     values::{duration, positive_duration},
 };
 
@@ -24,10 +24,21 @@ pub(crate) struct Serve {
     network: Network,
     #[command(flatten)]
     pub(crate) storage: Storage,
+    /// Takes no changes: pushes and deletes are answered with 405, and no upkeep is done.
+    #[arg(long, help_heading = "Storage")]
+    read_only: bool,
+
     #[command(flatten)]
     upkeep: UpkeepFlags,
     #[command(flatten)]
+    pub(crate) limits: LimitFlags,
+    #[command(flatten)]
     pub(crate) logging: Logging,
+
+    /// File with limits and the log's filter, which is read again at each SIGHUP. What is typed
+    /// wins over it.
+    #[arg(long, value_name = "FILE", help_heading = "Limits")]
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -42,8 +53,8 @@ struct Network {
     #[arg(long, value_name = "FILE")]
     addr_file: Option<PathBuf>,
 
-    /// What people without a key may do. There are no keys yet, so this must be `write`, and
-    /// it must be written out.
+    /// What people without a key may do. There are no keys yet, so this must be `write`, or
+    /// `read` beside -read-only, and it must be written out.
     #[arg(long, value_enum, value_name = "RIGHT")]
     anonymous: Option<Right>,
 
@@ -54,6 +65,10 @@ struct Network {
     /// Longest time that a peer may make no progress, as `60s`.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     idle: Duration,
+
+    /// Connections at once; more wait until one ends. 0 is any number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    max_connections: usize,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -96,7 +111,7 @@ pub(crate) enum UsageError {
     NobodyMay,
     #[error(
         "`--anonymous read` leaves nobody who may write: there are no keys yet\n\
-         hint: use `--anonymous write`"
+         hint: use `--anonymous write`, or `--read-only` beside it"
     )]
     NobodyMayWrite,
     #[error(
@@ -114,11 +129,13 @@ impl Serve {
         let Self {
             network,
             storage,
+            read_only,
             upkeep,
             ..
         } = self;
         match network.anonymous {
             Some(Right::Write) => {}
+            Some(Right::Read) if read_only => {}
             Some(Right::Read) => return Err(UsageError::NobodyMayWrite),
             None => return Err(UsageError::NobodyMay),
         }
@@ -134,6 +151,12 @@ impl Serve {
                     interval: upkeep.upkeep,
                     ..Upkeep::default()
                 },
+                mode: match read_only {
+                    true => Mode::ReadOnly,
+                    false => Mode::ReadWrite,
+                },
+                connections: NonZeroUsize::new(network.max_connections),
+                ..ServerSettings::default()
             },
         })
     }
@@ -224,6 +247,8 @@ mod tests {
             settings(&["-anonymous", "read"]),
             Err(UsageError::NobodyMayWrite)
         ));
+        let reading = settings(&["-anonymous", "read", "-read-only"]).unwrap();
+        assert_eq!(reading.server.mode, Mode::ReadOnly);
         for address in ["0.0.0.0:2022", ":2022", "[::]:0", "192.0.2.1:80"] {
             let refused = settings(&["-anonymous", "write", "-addr", address]);
             assert!(

@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use anyhow::{Context as _, Result};
-use deploy_registry::serve;
+use deploy_registry::{AccessFormat, AccessLog, Limiter, serve};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -11,17 +11,57 @@ use tokio::{
 
 use super::block_on;
 use crate::{
-    arguments::{Serve, Settings},
-    log, printer, storage,
+    arguments::{AccessTarget, LogFormat, Logging, Serve, Settings},
+    log::Log,
+    notify::Notify,
+    printer,
+    reload::Reload,
+    storage,
+    traces::Traces,
 };
 
 pub(super) fn run(arguments: Serve) -> Result<()> {
-    log::start(arguments.logging.log_format);
-    block_on(run_until_stopped(arguments.settings()?))
+    block_on(async {
+        let mut settings = arguments.clone().settings()?;
+        let traces = Traces::start(|name| std::env::var_os(name))?;
+        let log = Log::start(arguments.logging.log_format, traces.as_ref());
+        let limiter = Limiter::default();
+        let access_log = access_log(&arguments.logging)?;
+        let reload = Reload {
+            file: arguments.config.clone(),
+            flags: arguments.limits.clone(),
+            limiter: limiter.clone(),
+            access_log: access_log.clone(),
+            log,
+        };
+        reload.load()?;
+        settings.server.limiter = limiter;
+        settings.server.access_log = access_log;
+        settings.server.traced = traces.is_some();
+        let done = run_until_stopped(settings, reload).await;
+        if let Some(traces) = traces {
+            traces.end().await;
+        }
+        done
+    })
 }
 
-async fn run_until_stopped(settings: Settings) -> Result<()> {
+fn access_log(logging: &Logging) -> Result<AccessLog> {
+    let format = match logging.log_format {
+        LogFormat::Text => AccessFormat::Text,
+        LogFormat::Json => AccessFormat::Json,
+    };
+    match &logging.access_log {
+        AccessTarget::Nowhere => Ok(AccessLog::off()),
+        AccessTarget::Stderr => AccessLog::stderr(format).context("start the access log"),
+        AccessTarget::File(path) => AccessLog::file(format, path)
+            .with_context(|| format!("cannot write the access log to `{}`", path.display())),
+    }
+}
+
+async fn run_until_stopped(settings: Settings, reload: Reload) -> Result<()> {
     // From before anything is done, so that no signal finds us unprepared.
+    let mut hangup = signal(SignalKind::hangup()).context("watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
     let store = storage::open(&settings.storage)?;
@@ -36,12 +76,20 @@ async fn run_until_stopped(settings: Settings) -> Result<()> {
             .with_context(|| format!("cannot write the address to `{}`", file.display()))?;
     }
     tracing::info!(%address, ?store, "listening");
+    let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
+    notify.ready(&format!("serving on {address}"));
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.again();
+        }
+    });
     let stop = async move {
         let name = tokio::select! {
             _ = interrupt.recv() => "SIGINT",
             _ = terminate.recv() => "SIGTERM",
         };
         tracing::info!(signal = name, "told to stop; once more ends at once");
+        notify.stopping();
         tokio::spawn(async move {
             tokio::select! {
                 _ = interrupt.recv() => {}

@@ -6,6 +6,8 @@
 pub(crate) enum Access {
     /// Everybody may read and write everything.
     AnonymousWrite,
+    /// Everybody may read everything, and nobody writes (`--read-only`).
+    ReadOnly,
 }
 
 impl Access {
@@ -13,7 +15,15 @@ impl Access {
     /// that needs the right to read all of them.
     pub(crate) fn may_mount_from_anywhere(self) -> bool {
         match self {
+            Self::AnonymousWrite | Self::ReadOnly => true,
+        }
+    }
+
+    /// Returns whether requests that change something are taken.
+    pub(crate) fn may_write(self) -> bool {
+        match self {
             Self::AnonymousWrite => true,
+            Self::ReadOnly => false,
         }
     }
 }

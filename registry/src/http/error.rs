@@ -1,6 +1,8 @@
 //! What a client is told when something fails: the one place that turns errors of the store
 //! and of requests into status, code and envelope. Called by everything in `http`.
 
+use std::time::Duration;
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
@@ -82,6 +84,30 @@ impl ApiError {
     pub(crate) fn method_not_allowed(allowed: &'static str) -> Self {
         Self::new(ErrorCode::Unsupported, "this endpoint knows no such method")
             .header(header::ALLOW, HeaderValue::from_static(allowed))
+    }
+
+    /// The registry takes no changes.
+    pub(crate) fn read_only() -> Self {
+        let message = "this registry is read-only: it takes no changes";
+        Self::new(ErrorCode::Unsupported, message)
+            .header(header::ALLOW, HeaderValue::from_static("GET, HEAD"))
+    }
+
+    /// The client asks too often.
+    pub(crate) fn too_many(again: Duration, message: &str) -> Self {
+        Self::new(ErrorCode::TooManyRequests, message).retry_after(again)
+    }
+
+    /// The registry has too much to do, whoever asks.
+    pub(crate) fn busy(again: Duration, message: &str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::with_status(status, ErrorCode::TooManyRequests, message).retry_after(again)
+    }
+
+    /// Says when to try again, in whole seconds, as the header wants it.
+    pub(crate) fn retry_after(self, again: Duration) -> Self {
+        let seconds = again.as_secs() + u64::from(again.subsec_nanos() > 0);
+        self.header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
 
     pub(crate) fn digest(error: impl ToString) -> Self {

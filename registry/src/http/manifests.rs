@@ -25,8 +25,6 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Largest manifest taken. The specification asks for 4 MiB at least.
-pub(crate) const MANIFEST_MAX: usize = 8 * 1024 * 1024;
 /// Most tags taken with one manifest. The specification asks for 10 at least.
 const TAGS_MAX: usize = 100;
 
@@ -138,7 +136,8 @@ pub(crate) async fn put(
 ) -> Result {
     let (head, body) = request.into_parts();
     let body = Incoming::new(body, app.idle());
-    let bytes = body.collect(&head.headers, MANIFEST_MAX).await?;
+    let limit = app.limiter().manifest_size();
+    let bytes = body.collect(&head.headers, limit).await?;
     let tags = parameter_tags(&Query::parse(head.uri.query()), &reference)?;
     let condition = conditions::of_write(&head.headers);
     let content_type = (head.headers.get(header::CONTENT_TYPE))

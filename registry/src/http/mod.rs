@@ -5,25 +5,25 @@
 //! router                 the table: method and resource → handler
 //!   blobs uploads manifests tags referrers catalog extensions operation    handlers
 //!     path  query  conditions  body      what a request says
-//!     error  pages  trace  metrics       what an answer says, and what stays of it
+//!     error  pages  trace  telemetry     what an answer says, and what stays of it
 //! ```
 
 mod access;
 mod blobs;
 mod body;
 mod catalog;
-mod conditions;
+pub(crate) mod conditions;
 mod error;
 mod extensions;
 mod manifests;
-mod metrics;
 mod operation;
-mod pages;
-mod path;
-mod query;
+pub(crate) mod pages;
+pub(crate) mod path;
+pub(crate) mod query;
 mod referrers;
 mod router;
 mod tags;
+pub(crate) mod telemetry;
 mod trace;
 mod uploads;
 
@@ -32,11 +32,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::store::Store;
+use crate::{access_log::AccessLog, limits::Limiter, metrics::Metrics, store::Store};
 
 pub(crate) use access::Access;
-pub(crate) use metrics::Metrics;
 pub(crate) use router::service;
+pub(crate) use trace::Peer;
 
 /// What every handler has at hand. Cheap to clone.
 #[derive(Clone)]
@@ -44,28 +44,38 @@ pub(crate) struct App(Arc<Inner>);
 
 struct Inner {
     store: Store,
-    access: Access,
-    metrics: Metrics,
-    idle: Duration,
+    metrics: Arc<Metrics>,
+    settings: Settings,
     /// Turns true when the server wants to stop.
     stopping: watch::Receiver<bool>,
     /// Work that goes on when its client is gone.
     tasks: TaskTracker,
 }
 
+/// How requests are treated.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) access: Access,
+    /// How long a body may make no progress.
+    pub(crate) idle: Duration,
+    pub(crate) limiter: Limiter,
+    pub(crate) access_log: AccessLog,
+    /// Whether somebody collects traces.
+    pub(crate) traced: bool,
+}
+
 impl App {
     pub(crate) fn new(
         store: Store,
-        access: Access,
-        idle: Duration,
+        metrics: Arc<Metrics>,
+        settings: Settings,
         stopping: watch::Receiver<bool>,
         tasks: TaskTracker,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
-            access,
-            metrics: Metrics::new(),
-            idle,
+            metrics,
+            settings,
             stopping,
             tasks,
         }))
@@ -76,16 +86,28 @@ impl App {
     }
 
     fn access(&self) -> Access {
-        self.0.access
+        self.0.settings.access
     }
 
     fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
+    fn limiter(&self) -> &Limiter {
+        &self.0.settings.limiter
+    }
+
+    fn access_log(&self) -> &AccessLog {
+        &self.0.settings.access_log
+    }
+
+    fn is_traced(&self) -> bool {
+        self.0.settings.traced
+    }
+
     /// Returns how long a body may make no progress.
     fn idle(&self) -> Duration {
-        self.0.idle
+        self.0.settings.idle
     }
 
     fn is_stopping(&self) -> bool {

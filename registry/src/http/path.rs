@@ -3,7 +3,7 @@
 use deploy_spec::{Digest, NameError, Reference, RepositoryName};
 use percent_encoding::percent_decode_str;
 
-use crate::store::UploadId;
+use crate::{metrics::Route, store::UploadId};
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,17 +80,17 @@ impl Resource {
     }
 
     /// Returns the endpoint's name, for logs and metrics: few, whatever clients ask for.
-    pub(crate) fn route(&self) -> &'static str {
+    pub(crate) fn route(&self) -> Route {
         match self {
-            Self::Api => "api",
-            Self::Catalog => "catalog",
-            Self::Extensions => "extensions",
-            Self::Blob(..) => "blob",
-            Self::Uploads(..) => "uploads",
-            Self::Upload(..) => "upload",
-            Self::Manifest(..) => "manifest",
-            Self::Tags(..) => "tags",
-            Self::Referrers(..) => "referrers",
+            Self::Api => Route::Api,
+            Self::Catalog => Route::Catalog,
+            Self::Extensions => Route::Extensions,
+            Self::Blob(..) => Route::Blob,
+            Self::Uploads(..) => Route::Uploads,
+            Self::Upload(..) => Route::Upload,
+            Self::Manifest(..) => Route::Manifest,
+            Self::Tags(..) => Route::Tags,
+            Self::Referrers(..) => Route::Referrers,
         }
     }
 }

@@ -41,6 +41,9 @@ async fn route(app: App, request: Request) -> Result {
     let resource = Resource::parse(request.uri().path())?;
     let method = request.method().clone();
     let get = method == Method::GET || method == Method::HEAD;
+    if !get && !app.access().may_write() {
+        return Err(ApiError::read_only());
+    }
     match resource {
         Resource::Api if get => Ok(operation::api()),
         Resource::Catalog if get => catalog::list(app, request).await,

@@ -1,10 +1,14 @@
-//! What stays of a request: an id, a line in the log, numbers in the metrics. A layer around
-//! all routes.
+//! What stays of a request: an id, a line in the access log, numbers in the metrics, a span in a
+//! trace. A layer around all routes.
 
 use std::{
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::atomic::AtomicU64,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Instant,
 };
@@ -17,41 +21,237 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{HeaderName, HeaderValue, Method};
-use prometheus_client::metrics::counter::Counter;
+use http::{HeaderName, HeaderValue, Uri, header};
+use jiff::Timestamp;
 use rand::RngExt as _;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
-use super::{App, error::ApiError, path::Resource};
+use super::{
+    App,
+    body::{Incoming, content_length},
+    error::ApiError,
+    path::Resource,
+    telemetry,
+};
+use crate::{
+    access_log::Entry,
+    metrics::{Exchange, Route},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A client's own id is taken where it is not longer, and nothing that a log could mistake.
 const REQUEST_ID_MAX: usize = 128;
 
+/// In the extensions of a request: who sent it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
 /// Accompanies a request: takes its id over or gives it one, and says how it went.
 pub(crate) async fn request(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = request_id(&request);
-    let method = method_name(request.method());
-    let path = request.uri().path().to_owned();
-    let route = route_name(&path);
-    let span =
-        tracing::info_span!("request", request.id = %id.to_str().unwrap_or_default(), method, path);
-    let running = app.metrics().begin();
-    let received = app.metrics().received();
-    *request.body_mut() = counted(std::mem::take(request.body_mut()), received);
+    let transaction = Arc::new(Transaction::begin(app, &request));
+    let app = &transaction.app;
+    let requests = app.metrics().requests();
+    let running = requests.begin();
+    let body = std::mem::take(request.body_mut());
+    *request.body_mut() = Transaction::accompany(&transaction, body, Way::In, None);
+    let span = transaction.span.clone();
     // A bug in one request must not look like a broken network to its client.
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = AssertUnwindSafe(transaction.answer(request, next)).catch_unwind();
     let answer = answer.instrument(span.clone()).await;
     let mut response =
         answer.unwrap_or_else(|_| span.in_scope(|| ApiError::panicked().into_response()));
     drop(running);
-    let (status, took) = (response.status().as_u16(), started.elapsed());
-    app.metrics().answered(route, method, status, took);
-    let milliseconds = took.as_secs_f64() * 1000.0;
-    span.in_scope(|| tracing::info!(status, duration_ms = milliseconds, "answered"));
+    let status = response.status();
+    transaction.status.store(status.as_u16(), Relaxed);
+    requests.answered(transaction.exchange, status, transaction.started.elapsed());
+    if app.is_traced() {
+        telemetry::answered(&span, status);
+    }
+    let id = transaction.id.clone();
     response.headers_mut().insert(REQUEST_ID, id);
-    response.map(|body| counted(body, app.metrics().sent()))
+    let length = content_length(response.headers());
+    response.map(|body| Transaction::accompany(&transaction, body, Way::Out, length))
+}
+
+/// A request and its answer. Both bodies hold it; it is over when the last of them is.
+struct Transaction {
+    app: App,
+    exchange: Exchange,
+    started: Instant,
+    uri: Uri,
+    peer: Option<Peer>,
+    agent: Option<HeaderValue>,
+    id: HeaderValue,
+    span: Span,
+    status: AtomicU16,
+    received: AtomicU64,
+    sent: AtomicU64,
+    broken: AtomicBool,
+}
+
+impl Transaction {
+    fn begin(app: App, request: &Request) -> Self {
+        let id = request_id(request);
+        let uri = request.uri().clone();
+        let exchange = Exchange::new(route(uri.path()), request.method());
+        let span = tracing::info_span!(
+            "request",
+            request.id = %id.to_str().unwrap_or_default(),
+            method = exchange.method(),
+            path = uri.path(),
+            otel.name = tracing::field::Empty,
+            otel.kind = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let peer = request.extensions().get::<Peer>().copied();
+        if app.is_traced() {
+            telemetry::begun(&span, request, exchange, peer);
+        }
+        let agent = match app.access_log().is_on() {
+            true => request.headers().get(header::USER_AGENT).cloned(),
+            false => None,
+        };
+        Self {
+            app,
+            exchange,
+            started: Instant::now(),
+            uri,
+            peer,
+            agent,
+            id,
+            span,
+            status: AtomicU16::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns the answer, unless the client asks too often. Operators and their probes may.
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        if !self.exchange.route().is_operation()
+            && let Some(Peer(peer)) = self.peer
+            && let Err(busy) = self.app.limiter().admit(peer.ip(), Instant::now())
+        {
+            let body = Incoming::new(request.into_body(), self.app.idle());
+            body.drain().await;
+            let message = "this client makes too many requests";
+            return ApiError::too_many(busy.again, message).into_response();
+        }
+        next.run(request).await
+    }
+
+    fn accompany(this: &Arc<Self>, body: Body, way: Way, length: Option<u64>) -> Body {
+        if body.is_end_stream() {
+            return body;
+        }
+        if way == Way::Out {
+            // Until its end is seen.
+            this.broken.store(true, Relaxed);
+        }
+        Body::new(Accompanied {
+            left: length,
+            body,
+            way,
+            transaction: this.clone(),
+        })
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let log = self.app.access_log();
+        if !log.is_on() {
+            return;
+        }
+        log.add(&Entry {
+            timestamp: Timestamp::now(),
+            method: self.exchange.method(),
+            path: self.uri.path(),
+            status: *self.status.get_mut(),
+            received_bytes: *self.received.get_mut(),
+            sent_bytes: *self.sent.get_mut(),
+            duration_seconds: self.started.elapsed().as_secs_f64(),
+            complete: !*self.broken.get_mut(),
+            peer: self.peer.map(|Peer(peer)| peer),
+            agent: (self.agent.as_ref()).and_then(|agent| agent.to_str().ok()),
+            request_id: self.id.to_str().unwrap_or_default(),
+        });
+    }
+}
+
+/// Where a body goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
+}
+
+/// A body whose bytes are counted as they pass.
+struct Accompanied {
+    body: Body,
+    way: Way,
+    /// How many bytes are missing, where that was announced: nobody asks for more behind the last.
+    left: Option<u64>,
+    transaction: Arc<Transaction>,
+}
+
+impl Accompanied {
+    fn passed(&mut self, bytes: u64) {
+        let requests = self.transaction.app.metrics().requests();
+        let exchange = self.transaction.exchange;
+        match self.way {
+            Way::In => {
+                requests.received(exchange, bytes);
+                self.transaction.received.fetch_add(bytes, Relaxed);
+            }
+            Way::Out => {
+                requests.sent(exchange, bytes);
+                self.transaction.sent.fetch_add(bytes, Relaxed);
+            }
+        }
+        self.left = self.left.map(|left| left.saturating_sub(bytes));
+        if self.left == Some(0) {
+            self.ended();
+        }
+    }
+
+    fn ended(&self) {
+        if self.way == Way::Out {
+            self.transaction.broken.store(false, Relaxed);
+        }
+    }
+}
+
+impl HttpBody for Accompanied {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(bytes) = frame.data_ref() {
+                    let length = bytes.len() as u64;
+                    self.passed(length);
+                }
+            }
+            Poll::Ready(None) => self.ended(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.body.size_hint()
+    }
 }
 
 fn request_id(request: &Request) -> HeaderValue {
@@ -65,63 +265,11 @@ fn request_id(request: &Request) -> HeaderValue {
     })
 }
 
-/// Clients choose methods and paths; labels of metrics must stay few.
-fn method_name(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "PATCH" => "PATCH",
-        "DELETE" => "DELETE",
-        _ => "other",
-    }
-}
-
-fn route_name(path: &str) -> &'static str {
+fn route(path: &str) -> Route {
     match path {
-        "/healthz" => "healthz",
-        "/readyz" => "readyz",
-        "/metrics" => "metrics",
-        path => Resource::parse(path).map_or("other", |resource| resource.route()),
-    }
-}
-
-fn counted(body: Body, counter: Counter<u64, AtomicU64>) -> Body {
-    if body.is_end_stream() {
-        return body;
-    }
-    Body::new(Counted { body, counter })
-}
-
-/// A body whose bytes are counted as they pass.
-struct Counted {
-    body: Body,
-    counter: Counter<u64, AtomicU64>,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let Some(bytes) = frame.data_ref()
-        {
-            self.counter.inc_by(bytes.len() as u64);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
+        "/healthz" => Route::Live,
+        "/readyz" => Route::Ready,
+        "/metrics" => Route::Metrics,
+        path => Resource::parse(path).map_or(Route::Other, |resource| resource.route()),
     }
 }

@@ -18,7 +18,10 @@ use super::{
     manifests::DIGEST,
     query::Query,
 };
-use crate::store::{StoreError, Upload, UploadId};
+use crate::{
+    limits::UploadSlot,
+    store::{StoreError, Upload, UploadId},
+};
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -61,10 +64,13 @@ async fn mount_blob(
 }
 
 async fn put(app: App, name: RepositoryName, digest: Digest, request: Request) -> Result {
-    let mut body = Incoming::new(request.into_body(), app.idle());
+    let (head, body) = request.into_parts();
+    let body = Incoming::new(body, app.idle());
+    let (mut body, slot) = admitted(&app, &head.headers, body).await?;
     let work = {
         let (app, name, digest) = (app.clone(), name.clone(), digest.clone());
         async move {
+            let _slot = (slot, app.metrics().requests().upload());
             let done = app.store().put_blob(&name, &mut body, &digest).await;
             settle(done, body).await
         }
@@ -88,7 +94,7 @@ pub(crate) async fn append(
 ) -> Result {
     let id = known(id)?;
     let (head, body) = request.into_parts();
-    let mut body = Incoming::new(body, app.idle());
+    let body = Incoming::new(body, app.idle());
     let range = match chunk_range(&head.headers) {
         Ok(range) => range,
         Err(error) => {
@@ -96,9 +102,11 @@ pub(crate) async fn append(
             return Err(error);
         }
     };
+    let (mut body, slot) = admitted(&app, &head.headers, body).await?;
     let work = {
         let (app, name, id) = (app.clone(), name.clone(), id.clone());
         async move {
+            let _slot = (slot, app.metrics().requests().upload());
             let done = app
                 .store()
                 .append_upload(&name, &id, range, &mut body)
@@ -122,7 +130,7 @@ pub(crate) async fn finish(
     let id = known(id)?;
     let (head, body) = request.into_parts();
     let query = Query::parse(head.uri.query());
-    let mut body = Incoming::new(body, app.idle());
+    let body = Incoming::new(body, app.idle());
     let parsed = chunk_range(&head.headers).and_then(|range| {
         let digest = query
             .get("digest")
@@ -137,9 +145,11 @@ pub(crate) async fn finish(
             return Err(error);
         }
     };
+    let (mut body, slot) = admitted(&app, &head.headers, body).await?;
     let work = {
         let (app, name, id, digest) = (app.clone(), name.clone(), id.clone(), digest.clone());
         async move {
+            let _slot = (slot, app.metrics().requests().upload());
             let done = (app
                 .store()
                 .finish_upload(&name, &id, range, &mut body, &digest))
@@ -156,6 +166,28 @@ pub(crate) async fn finish(
 pub(crate) async fn cancel(app: App, name: RepositoryName, id: Option<UploadId>) -> Result {
     app.store().cancel_upload(&name, &known(id)?).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Returns the body with a place among the uploads that run at once.
+///
+/// # Errors
+/// 503 where there is none for too long. A request without a body needs none.
+async fn admitted(
+    app: &App,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<(Incoming, Option<UploadSlot>)> {
+    if content_length(headers) == Some(0) {
+        return Ok((body, None));
+    }
+    match app.limiter().upload().await {
+        Ok(slot) => Ok((body, Some(slot))),
+        Err(busy) => {
+            body.drain().await;
+            let message = "the registry takes no more uploads at the moment";
+            Err(ApiError::busy(busy.again, message))
+        }
+    }
 }
 
 /// Where a request failed early, its client may still be sending.

@@ -2,13 +2,15 @@
 //! of the store that can be called on its own.
 
 mod retention;
+mod totals;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, time::MissedTickBehavior};
 
 pub use retention::{Retained, retain_versions};
+pub(crate) use totals::Totals;
 
 use crate::store::Store;
 
@@ -35,7 +37,12 @@ impl Default for Upkeep {
 
 /// Does a round of upkeep now and then until `stopping` turns true. What fails is logged and
 /// tried again in the next round.
-pub(crate) async fn run(store: Store, upkeep: Upkeep, mut stopping: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    store: Store,
+    upkeep: Upkeep,
+    totals: Arc<Totals>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut rounds = tokio::time::interval(upkeep.interval);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -45,21 +52,25 @@ pub(crate) async fn run(store: Store, upkeep: Upkeep, mut stopping: watch::Recei
         }
         tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
-            () = round(&store, &upkeep) => {}
+            () = round(&store, &upkeep, &totals) => {}
         }
     }
 }
 
-async fn round(store: &Store, upkeep: &Upkeep) {
+async fn round(store: &Store, upkeep: &Upkeep, totals: &Totals) {
     let age = SignedDuration::try_from(upkeep.upload_expiry).unwrap_or(SignedDuration::MAX);
     let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
     match store.expire_uploads(before).await {
         Ok(0) => {}
-        Ok(expired) => tracing::info!(
-            uploads.expired = expired,
-            "ended uploads that nothing arrives for"
-        ),
+        Ok(expired) => {
+            totals.uploads_expired.add(expired as u64);
+            tracing::info!(
+                uploads.expired = expired,
+                "ended uploads that nothing arrives for"
+            );
+        }
         Err(error) => {
+            totals.failures.add(1);
             tracing::error!(cause = ?error, "cannot end uploads that nothing arrives for")
         }
     }
@@ -67,13 +78,20 @@ async fn round(store: &Store, upkeep: &Upkeep) {
         match retain_versions(store, versions).await {
             Ok(Retained { removed: 0, .. }) => {}
             Ok(Retained { removed, kept }) => {
+                totals.versions_removed.add(removed as u64);
                 tracing::info!(
                     versions.removed = removed,
                     versions.kept = kept,
                     "removed old versions"
                 );
             }
-            Err(error) => tracing::error!(cause = ?error, "cannot remove old versions"),
+            Err(error) => {
+                totals.failures.add(1);
+                tracing::error!(cause = ?error, "cannot remove old versions");
+            }
         }
     }
+    totals.rounds.add(1);
+    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
+    totals.last_round.set(now);
 }

@@ -5,7 +5,8 @@
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
 //!   ingest  sessions  claims  watch                 taking bytes in, not colliding, waiting
 //!     keys  record  objects  data                   how it is laid out and written
-//!       local | any object_store                    where
+//!       metered  meter                              counting what is asked of it
+//!         local | any object_store                  where
 //! ```
 
 mod blobs;
@@ -17,6 +18,8 @@ mod ingest;
 mod keys;
 mod local;
 mod manifests;
+pub(crate) mod meter;
+mod metered;
 mod objects;
 mod record;
 mod referrers;
@@ -50,6 +53,8 @@ pub use watch::TagWatch;
 use claims::Claims;
 use data::{BlobData, LocalData, MultipartData};
 use local::LocalDirectory;
+use meter::Meter;
+use metered::{Metered, MeteredData};
 use objects::Objects;
 use watch::Watches;
 
@@ -63,6 +68,7 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     objects: Objects,
     data: Box<dyn BlobData>,
+    meter: Arc<Meter>,
     claims: Claims,
     watches: Watches,
     locks: [RwLock<()>; LOCKS],
@@ -87,8 +93,10 @@ impl Store {
     /// it cannot be used.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let directory = LocalDirectory::open(directory)?;
-        let data = LocalData::new(&directory);
-        Ok(Self::new(Arc::new(directory), Box::new(data)))
+        let meter = Arc::new(Meter::default());
+        let data = MeteredData::new(LocalData::new(&directory), meter.clone());
+        let directory = Metered::new(directory, meter.clone());
+        Ok(Self::new(Arc::new(directory), Box::new(data), meter))
     }
 
     /// Returns a new store in memory, which is gone with its last clone.
@@ -99,15 +107,17 @@ impl Store {
     /// Returns the store in an object store that has conditional writes (create and update)
     /// and multipart uploads.
     pub fn multipart(store: impl ObjectStore + MultipartStore) -> Self {
-        let store = Arc::new(store);
+        let meter = Arc::new(Meter::default());
+        let store = Arc::new(Metered::new(store, meter.clone()));
         let data = MultipartData::new(store.clone());
-        Self::new(store, Box::new(data))
+        Self::new(store, Box::new(data), meter)
     }
 
-    fn new(objects: Arc<dyn ObjectStore>, data: Box<dyn BlobData>) -> Self {
+    fn new(objects: Arc<dyn ObjectStore>, data: Box<dyn BlobData>, meter: Arc<Meter>) -> Self {
         Self(Arc::new(Inner {
             objects: Objects::new(objects),
             data,
+            meter,
             claims: Claims::default(),
             watches: Watches::default(),
             locks: std::array::from_fn(|_| RwLock::default()),
@@ -118,6 +128,11 @@ impl Store {
     /// Returns a watch that sees every change of the tag from now on.
     pub fn watch_tag(&self, repository: &RepositoryName, tag: &Tag) -> TagWatch {
         self.0.watches.watch(repository, tag)
+    }
+
+    /// Returns what counts the backend's operations.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.0.meter
     }
 
     fn objects(&self) -> &Objects {

@@ -49,7 +49,12 @@ async fn requests_are_counted() {
         "deploy_registry_http_requests_total{route=\"uploads\",method=\"POST\",status=\"201\"} 1",
         "deploy_registry_http_requests_total{route=\"manifest\",method=\"GET\",status=\"404\"} 1",
         "deploy_registry_http_requests_total{route=\"other\",method=\"other\",status=\"404\"} 1",
-        "deploy_registry_http_received_bytes_total 10",
+        "deploy_registry_http_received_bytes_total{route=\"uploads\"} 10",
+        "deploy_registry_http_request_duration_seconds_count{route=\"uploads\",method=\"POST\"} 1",
+        "deploy_registry_store_operations_total{operation=\"get\",outcome=\"absent\"} 1",
+        "deploy_registry_http_connections 1",
+        "deploy_registry_uploads_running 0",
+        "deploy_registry_build_info{version=\"0.1.0\"} 1",
         "deploy_registry_http_requests_running 1",
         "# EOF",
     ] {

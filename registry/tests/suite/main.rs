@@ -3,16 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod access_log;
 mod concurrency;
 mod crash_order;
 mod faults;
 mod harness;
 mod http_blobs;
 mod http_errors;
+mod http_limits;
 mod http_listings;
 mod http_manifests;
 mod http_operation;
 mod http_uploads;
 mod program;
+mod program_operation;
 mod retention;
 mod store_contract;
+mod traces;

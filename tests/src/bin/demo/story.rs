@@ -231,27 +231,31 @@ fn judge(printer: &Printer, address: &str, all: u64, moved: u64) -> Result<()> {
 struct Reading<'a> {
     address: &'a str,
     bytes: u64,
-    /// The size of the answer that said so, which it counted only after it had sent it.
-    own: u64,
 }
 
 impl<'a> Reading<'a> {
     fn of(address: &'a str) -> Result<Self> {
-        const COUNTER: &str = "deploy_registry_http_sent_bytes_total ";
+        const COUNTER: &str = "deploy_registry_http_sent_bytes";
+        // What it sends to say so is none of it.
+        const OWN: &str = "{route=\"metrics\"}";
         let metrics = http::get(address, "/metrics")?.text();
-        let value = metrics
+        ensure!(
+            metrics.contains(&format!("# TYPE {COUNTER} counter")),
+            "the registry does not count `{COUNTER}`"
+        );
+        let routes = metrics
             .lines()
-            .find_map(|line| line.strip_prefix(COUNTER)?.parse().ok());
-        let bytes = value.with_context(|| format!("the registry does not count `{COUNTER}`"))?;
+            .filter_map(|line| line.strip_prefix(COUNTER)?.strip_prefix("_total"))
+            .filter(|line| !line.starts_with(OWN));
+        let counts = routes.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
         Ok(Self {
             address,
-            bytes,
-            own: metrics.len() as u64,
+            bytes: counts.sum(),
         })
     }
 
     fn bytes_since(&self) -> Result<u64> {
-        Ok(Self::of(self.address)?.bytes - self.bytes - self.own)
+        Ok(Self::of(self.address)?.bytes - self.bytes)
     }
 }
 

@@ -1,0 +1,57 @@
+//! What SIGHUP changes: limits and the log's filter, as `--config` says them now, and the file of
+//! the access log, which is opened anew. Used by `serve`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use deploy_registry::{AccessLog, Limiter};
+
+use crate::{
+    arguments::{ConfigFile, LimitFlags},
+    log::Log,
+};
+
+/// Everything that can be changed while the registry serves.
+pub(crate) struct Reload {
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) flags: LimitFlags,
+    pub(crate) limiter: Limiter,
+    pub(crate) access_log: AccessLog,
+    pub(crate) log: Log,
+}
+
+impl Reload {
+    /// Reads the file and does what it says.
+    ///
+    /// # Errors
+    /// Where it cannot be read or understood, everything stays as it is.
+    pub(crate) fn load(&self) -> Result<()> {
+        let file = match &self.file {
+            None => ConfigFile::default(),
+            Some(path) => {
+                let cannot = || format!("cannot read `{}`", path.display());
+                let text = std::fs::read_to_string(path).with_context(cannot)?;
+                ConfigFile::parse(&text).with_context(cannot)?
+            }
+        };
+        self.log.set_filter(file.log.as_deref())?;
+        let limits = self.flags.limits(&file.limits);
+        self.limiter.set(limits);
+        tracing::debug!(?limits, "limits are set");
+        Ok(())
+    }
+
+    /// Does [`Reload::load`] again, and opens the access log anew. What fails is logged.
+    pub(crate) fn again(&self) {
+        if let Err(error) = self.access_log.reopen() {
+            tracing::error!(%error, "cannot open the access log anew: the old one goes on");
+        }
+        match self.load() {
+            Ok(()) => tracing::info!("reloaded"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "cannot reload: everything stays as it was");
+            }
+        }
+    }
+}
