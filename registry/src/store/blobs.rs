@@ -17,7 +17,7 @@ use super::{
     error::StoreError,
     ingest::{Place, Settled},
     keys::{self, DataId},
-    objects::{Created, Version},
+    objects::{Content, Created, Version},
     record,
 };
 
@@ -77,6 +77,9 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Blob, StoreError> {
+        (self.objects())
+            .warm(&[&keys::member(repository, digest), &keys::blob(digest)])
+            .await;
         let (member, blob) =
             tokio::try_join!(self.is_member(repository, digest), self.published(digest))?;
         blob.filter(|_| member)
@@ -143,17 +146,29 @@ impl Store {
         blob: &Blob,
         range: Range<u64>,
     ) -> Result<BlobStream, StoreError> {
+        Ok(self.blob_content(blob, range).await?.into_stream())
+    }
+
+    /// As [`Store::read_blob`], in the form in which the bytes are there.
+    ///
+    /// # Errors
+    /// As [`Store::read_blob`].
+    pub async fn blob_content(
+        &self,
+        blob: &Blob,
+        range: Range<u64>,
+    ) -> Result<Content, StoreError> {
         match &blob.source {
             Source::Inline(bytes) => {
                 let index = |offset: u64| usize::try_from(offset).expect("within an inline blob");
                 let part = bytes.slice(index(range.start)..index(range.end));
-                Ok(futures::stream::iter([Ok(part)]).boxed())
+                Ok(Content::Bytes(part))
             }
-            Source::Data(_) if range.is_empty() => Ok(futures::stream::empty().boxed()),
+            Source::Data(_) if range.is_empty() => Ok(Content::Bytes(Bytes::new())),
             Source::Data(data) => {
                 let key = data.key();
-                let stream = self.objects().stream(&key, range).await?;
-                stream.ok_or_else(|| StoreError::Damaged {
+                let content = self.objects().content(&key, range).await?;
+                content.ok_or_else(|| StoreError::Damaged {
                     key: key.to_string(),
                     reason: "it is missing".to_owned(),
                 })

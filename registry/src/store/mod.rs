@@ -44,6 +44,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use blobs::{Blob, BlobStream};
 pub use error::{BodyError, StoreError};
 pub use manifests::{Condition, Manifest, NewManifest, Stored};
+pub use objects::Content;
 pub use referrers::Referrers;
 pub use tags::TagRecord;
 pub use upload_id::{UploadId, UploadIdError};
@@ -95,8 +96,9 @@ impl Store {
         let directory = LocalDirectory::open(directory)?;
         let meter = Arc::new(Meter::default());
         let data = MeteredData::new(LocalData::new(&directory), meter.clone());
-        let directory = Metered::new(directory, meter.clone());
-        Ok(Self::new(Arc::new(directory), Box::new(data), meter))
+        let metered = Metered::new(directory.clone(), meter.clone());
+        let objects = Objects::local(Arc::new(metered), directory);
+        Ok(Self::new(objects, Box::new(data), meter))
     }
 
     /// Returns a new store in memory, which is gone with its last clone.
@@ -110,12 +112,18 @@ impl Store {
         let meter = Arc::new(Meter::default());
         let store = Arc::new(Metered::new(store, meter.clone()));
         let data = MultipartData::new(store.clone());
-        Self::new(store, Box::new(data), meter)
+        Self::new(Objects::new(store), Box::new(data), meter)
     }
 
-    fn new(objects: Arc<dyn ObjectStore>, data: Box<dyn BlobData>, meter: Arc<Meter>) -> Self {
+    /// Brings everything that is durable to its own place, so that nothing is left to be done
+    /// at the next start. Call it when the store is needed no more.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        self.objects().settle().await
+    }
+
+    fn new(objects: Objects, data: Box<dyn BlobData>, meter: Arc<Meter>) -> Self {
         Self(Arc::new(Inner {
-            objects: Objects::new(objects),
+            objects,
             data,
             meter,
             claims: Claims::default(),

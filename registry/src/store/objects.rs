@@ -2,7 +2,7 @@
 //! conditional writes, listings in order. Called by the rest of `store`, which thereby never
 //! meets the backend's options or errors.
 
-use std::{ops::Range, sync::Arc};
+use std::{fs::File, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
@@ -11,11 +11,20 @@ use object_store::{
     PutOptions, PutPayload, UpdateVersion, path::Path,
 };
 
-use super::{data, error::StoreError, local::Relaxed};
+use super::{
+    data,
+    error::StoreError,
+    local::{Fresh, LocalDirectory, Relaxed},
+};
 
 /// An object store, shared.
 #[derive(Clone, Debug)]
-pub(crate) struct Objects(Arc<dyn ObjectStore>);
+pub(crate) struct Objects {
+    store: Arc<dyn ObjectStore>,
+    /// The same, where it is a local directory: that can do some things better than the
+    /// library's trait can say.
+    local: Option<LocalDirectory>,
+}
 
 /// A small object as it was read.
 #[derive(Debug)]
@@ -30,6 +39,27 @@ pub(crate) struct Object {
 #[derive(Clone, Debug)]
 pub(crate) struct Version(UpdateVersion);
 
+/// The bytes of a large object, or of a part of it.
+pub enum Content {
+    /// All of them.
+    Bytes(Bytes),
+    /// This range of a file.
+    File(File, Range<u64>),
+    /// As they come from elsewhere.
+    Stream(BoxStream<'static, Result<Bytes, StoreError>>),
+}
+
+impl Content {
+    /// Returns them as a stream, whatever they are.
+    pub fn into_stream(self) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        match self {
+            Self::Bytes(bytes) => futures::stream::iter([Ok(bytes)]).boxed(),
+            Self::File(file, range) => data::read_file(file, range).boxed(),
+            Self::Stream(stream) => stream,
+        }
+    }
+}
+
 /// What a conditional creation found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Created {
@@ -41,12 +71,61 @@ pub(crate) enum Created {
 
 impl Objects {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self(store)
+        Self { store, local: None }
+    }
+
+    /// Over a local directory, which `store` is or leads to.
+    pub(crate) fn local(store: Arc<dyn ObjectStore>, directory: LocalDirectory) -> Self {
+        Self {
+            store,
+            local: Some(directory),
+        }
+    }
+
+    /// Says that these objects are about to be read, so that it can be done in one go where
+    /// that is better.
+    pub(crate) async fn warm(&self, keys: &[&Path]) {
+        if let Some(local) = &self.local {
+            local.warm(keys).await;
+        }
+    }
+
+    /// Brings everything to stable storage at its own place, where it is durable elsewhere.
+    pub(crate) async fn settle(&self) -> Result<(), StoreError> {
+        match &self.local {
+            Some(local) => Ok(local.settle().await?),
+            None => Ok(()),
+        }
     }
 
     /// Returns the object, or nothing where there is none.
     pub(crate) async fn read(&self, key: &Path) -> Result<Option<Object>, StoreError> {
-        let found = match self.0.get(key).await {
+        if let Some(known) = self.local.as_ref().and_then(|local| local.remembered(key)) {
+            return Ok(known.map(|(bytes, tag)| {
+                let version = Version(UpdateVersion {
+                    e_tag: Some(tag),
+                    version: None,
+                });
+                Object { bytes, version }
+            }));
+        }
+        self.read_with(key, GetOptions::default()).await
+    }
+
+    /// As [`Objects::read`], but returns what is stored, not what is remembered of it.
+    #[expect(dead_code, reason = "for scrubbing, which is to come")]
+    pub(crate) async fn read_fresh(&self, key: &Path) -> Result<Option<Object>, StoreError> {
+        let mut options = GetOptions::default();
+        options.extensions.insert(Fresh);
+        self.read_with(key, options).await
+    }
+
+    async fn read_with(
+        &self,
+        key: &Path,
+        options: GetOptions,
+    ) -> Result<Option<Object>, StoreError> {
+        let found = match self.store.get_opts(key, options).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             found => found?,
         };
@@ -60,30 +139,35 @@ impl Objects {
 
     /// Returns the size of the object, or nothing where there is none.
     pub(crate) async fn size(&self, key: &Path) -> Result<Option<u64>, StoreError> {
-        match self.0.head(key).await {
+        if let Some(known) = self.local.as_ref().and_then(|local| local.remembered(key)) {
+            return Ok(known.map(|(bytes, _)| bytes.len() as u64));
+        }
+        match self.store.head(key).await {
             Err(Error::NotFound { .. }) => Ok(None),
             found => Ok(Some(found?.size)),
         }
     }
 
     /// Returns the bytes of a range of a large object, or nothing where there is none.
-    pub(crate) async fn stream(
+    pub(crate) async fn content(
         &self,
         key: &Path,
         range: Range<u64>,
-    ) -> Result<Option<BoxStream<'static, Result<Bytes, StoreError>>>, StoreError> {
+    ) -> Result<Option<Content>, StoreError> {
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
-        let found = match self.0.get_opts(key, options).await {
+        let found = match self.store.get_opts(key, options).await {
             Err(Error::NotFound { .. }) => return Ok(None),
             found => found?,
         };
         let range = found.range.clone();
         Ok(Some(match found.payload {
-            GetResultPayload::File(file, _) => data::read_file(file, range).boxed(),
-            GetResultPayload::Stream(stream) => stream.map_err(StoreError::from).boxed(),
+            GetResultPayload::File(file, _) => Content::File(file, range),
+            GetResultPayload::Stream(stream) => {
+                Content::Stream(stream.map_err(StoreError::from).boxed())
+            }
         }))
     }
 
@@ -93,7 +177,11 @@ impl Objects {
         key: &Path,
         payload: PutPayload,
     ) -> Result<Created, StoreError> {
-        match self.0.put_opts(key, payload, PutMode::Create.into()).await {
+        match self
+            .store
+            .put_opts(key, payload, PutMode::Create.into())
+            .await
+        {
             Err(Error::AlreadyExists { .. }) => Ok(Created::Existed),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(Created::New),
@@ -102,7 +190,7 @@ impl Objects {
 
     /// Writes the object, whatever was there; atomic and durable.
     pub(crate) async fn replace(&self, key: &Path, payload: PutPayload) -> Result<(), StoreError> {
-        self.0.put(key, payload).await?;
+        self.store.put(key, payload).await?;
         Ok(())
     }
 
@@ -115,7 +203,7 @@ impl Objects {
     ) -> Result<(), StoreError> {
         let mut options = PutOptions::default();
         options.extensions.insert(Relaxed);
-        self.0.put_opts(key, payload, options).await?;
+        self.store.put_opts(key, payload, options).await?;
         Ok(())
     }
 
@@ -128,7 +216,7 @@ impl Objects {
         version: Version,
     ) -> Result<bool, StoreError> {
         let mode = PutMode::Update(version.0);
-        match self.0.put_opts(key, payload, mode.into()).await {
+        match self.store.put_opts(key, payload, mode.into()).await {
             Err(
                 Error::Precondition { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. },
             ) => Ok(false),
@@ -139,7 +227,7 @@ impl Objects {
 
     /// Removes the object, durably; that it is gone already is no error.
     pub(crate) async fn remove(&self, key: &Path) -> Result<(), StoreError> {
-        match self.0.delete(key).await {
+        match self.store.delete(key).await {
             Err(Error::NotFound { .. }) => Ok(()),
             done => Ok(done?),
         }
@@ -151,9 +239,12 @@ impl Objects {
         prefix: &Path,
         after: Option<&Path>,
     ) -> BoxStream<'static, Result<Path, StoreError>> {
+        if let Some(local) = &self.local {
+            return local.keys(prefix, after).map_err(StoreError::from).boxed();
+        }
         let listing = match after {
-            None => self.0.list(Some(prefix)),
-            Some(after) => self.0.list_with_offset(Some(prefix), after),
+            None => self.store.list(Some(prefix)),
+            Some(after) => self.store.list_with_offset(Some(prefix), after),
         };
         listing
             .map_ok(|meta| meta.location)

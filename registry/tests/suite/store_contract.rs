@@ -427,11 +427,14 @@ async fn second_store_on_a_directory_is_refused() {
 #[tokio::test]
 async fn damaged_blob_is_reported_and_mended_by_the_next_push() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
     let repository = name("a/b");
     for size in [100, 100 * KIB] {
         let bytes = content(size, 1);
+        let store = Store::open(directory.path()).unwrap();
         let digest = put(&store, "a/b", &bytes).await;
+        // Nothing shall be left that would mend it.
+        store.settle().await.unwrap();
+        drop(store);
         let record = directory.path().join(format!(
             "blobs/sha256/{}/{}",
             &digest.hex()[..2],
@@ -441,6 +444,7 @@ async fn damaged_blob_is_reported_and_mended_by_the_next_push() {
             100 => std::fs::write(&record, "").unwrap(),
             _ => std::fs::remove_dir_all(directory.path().join("data")).unwrap(),
         }
+        let store = Store::open(directory.path()).unwrap();
         assert!(matches!(
             read(&store, &repository, &digest).await,
             Err(StoreError::Damaged { .. })

@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use deploy_spec::Hasher;
 use object_store::path::Path;
+use tokio::task::JoinHandle;
 
 use super::{BlobData, KIB, Pieces, Progress, Sink, blocking};
 use crate::store::{
@@ -21,33 +22,52 @@ use crate::store::{
 };
 
 /// Two pieces are in memory for each upload: one that arrives, one that is hashed and written.
-const PIECE: usize = 256 * KIB;
+/// Each is handed to another thread, so they are large where few uploads are under way, and
+/// small where many are: 64 at a time hold 33 MiB.
+const PIECE_MAX: usize = 1024 * KIB;
+const PIECE_MIN: usize = 128 * KIB;
+const PIECES: usize = 4 * PIECE_MAX;
+
+/// So much is written before the disk begins to take it, beside what arrives: what is left for
+/// the end is short then, however large the blob.
+const FLUSH: u64 = 16 * 1024 * KIB as u64;
 
 /// Data files below a directory.
 #[derive(Debug)]
-pub(crate) struct LocalData(Arc<Inner>);
+pub(crate) struct LocalData {
+    inner: Arc<Inner>,
+    /// One more than there are sinks.
+    sinks: Arc<()>,
+}
 
 impl LocalData {
     pub(crate) fn new(directory: &LocalDirectory) -> Self {
-        Self(directory.inner().clone())
+        Self {
+            inner: directory.inner().clone(),
+            sinks: Arc::default(),
+        }
     }
 }
 
 #[async_trait]
 impl BlobData for LocalData {
     fn pieces(&self) -> Pieces {
+        let sinks = Arc::strong_count(&self.sinks);
         Pieces {
-            wanted: PIECE,
+            wanted: (PIECES / sinks).clamp(PIECE_MIN, PIECE_MAX),
             minimum: 1,
         }
     }
 
     fn sink(&self, key: Path, progress: Progress) -> Box<dyn Sink> {
         Box::new(LocalSink {
-            path: self.0.file(&key),
-            inner: self.0.clone(),
+            path: self.inner.file(&key),
+            inner: self.inner.clone(),
+            _counted: self.sinks.clone(),
             file: None,
             length: progress.length,
+            unflushed: 0,
+            flushing: None,
         })
     }
 
@@ -56,7 +76,10 @@ impl BlobData for LocalData {
     }
 
     async fn forget(&self, key: &Path) -> Result<(), StoreError> {
-        let path = self.0.file(key);
+        let path = self.inner.file(key);
+        if !LocalDirectory::is_data(key) {
+            return Ok(self.inner.forget(key).await?);
+        }
         blocking(move || match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(()),
@@ -67,9 +90,14 @@ impl BlobData for LocalData {
 
 struct LocalSink {
     inner: Arc<Inner>,
+    _counted: Arc<()>,
     path: PathBuf,
     file: Option<Arc<File>>,
     length: u64,
+    /// How much was written since the disk was last told to take it.
+    unflushed: u64,
+    /// Brings to the disk what was written before.
+    flushing: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
 impl LocalSink {
@@ -99,11 +127,52 @@ impl LocalSink {
 }
 
 impl LocalSink {
-    /// Returns what makes the file's name durable. Done last: the journal that took the data
-    /// has the name already on most file systems, so this costs little there.
-    fn directory(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    /// Lets the disk take what is written, where that is much, without waiting for it.
+    async fn flush_behind(&mut self) -> Result<(), StoreError> {
+        let busy = (self.flushing.as_ref()).is_some_and(|flushing| !flushing.is_finished());
+        if self.unflushed < FLUSH || busy {
+            return Ok(());
+        }
+        self.flushed().await?;
+        if let Some(file) = self.file.clone() {
+            self.unflushed = 0;
+            let flush = move || Ok(file.sync_data()?);
+            self.flushing = Some(tokio::task::spawn_blocking(flush));
+        }
+        Ok(())
+    }
+
+    /// Waits for what [`LocalSink::flush_behind`] began. The system tells of an error once.
+    async fn flushed(&mut self) -> Result<(), StoreError> {
+        match self.flushing.take() {
+            None => Ok(()),
+            Some(flushing) => flushing
+                .await
+                .unwrap_or_else(|failed| Err(io::Error::other(failed).into())),
+        }
+    }
+
+    /// Waits until the file, cut to its length, and its name are on stable storage.
+    async fn sync(&mut self) -> Result<(), StoreError> {
+        self.flushed().await?;
+        if self.file.is_none() {
+            self.with_file(|_| Ok(())).await?;
+        }
+        let length = self.length;
         let (inner, path) = (self.inner.clone(), self.path.clone());
-        move || (path.parent()).map_or(Ok(()), |directory| inner.directories.sync(directory))
+        // At the same time: on most file systems one write of their journal does for both.
+        let name = blocking(move || match path.parent() {
+            Some(directory) => Ok(inner.directories.sync(directory)?),
+            None => Ok(()),
+        });
+        let content = self.with_file(move |file| {
+            // A longer attempt may have failed before.
+            if file.metadata()?.len() > length {
+                file.set_len(length)?;
+            }
+            file.sync_data()
+        });
+        tokio::try_join!(content, name).map(drop)
     }
 }
 
@@ -154,17 +223,14 @@ impl Sink for LocalSink {
                 Ok((hasher, offset))
             })
             .await?;
+        self.unflushed += end - self.length;
         self.length = end;
+        self.flush_behind().await?;
         Ok(hasher)
     }
 
     async fn checkpoint(&mut self) -> Result<Progress, StoreError> {
-        let directory = self.directory();
-        self.with_file(move |file| {
-            file.sync_data()?;
-            directory()
-        })
-        .await?;
+        self.sync().await?;
         Ok(self.progress())
     }
 
@@ -176,15 +242,6 @@ impl Sink for LocalSink {
     }
 
     async fn complete(&mut self) -> Result<(), StoreError> {
-        let (length, directory) = (self.length, self.directory());
-        self.with_file(move |file| {
-            // A longer attempt may have failed before.
-            if file.metadata()?.len() != length {
-                file.set_len(length)?;
-            }
-            file.sync_data()?;
-            directory()
-        })
-        .await
+        self.sync().await
     }
 }

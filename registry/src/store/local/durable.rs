@@ -1,5 +1,5 @@
-//! Directories whose entries survive a loss of power. Used by everything under `store` that
-//! creates, moves or removes files of the local directory.
+//! Directories whose entries survive a loss of power. Used for the files of large blobs, which
+//! do not go through the journal.
 
 use std::{
     collections::HashSet,
