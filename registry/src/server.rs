@@ -2,10 +2,12 @@
 //! cuts nothing off. Called by `main` and by tests.
 
 mod idle;
+mod send_file;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
+use http::Version;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -28,6 +30,8 @@ use crate::{
     store::Store,
 };
 use idle::IdleLimit;
+
+pub(crate) use send_file::FileSender;
 
 const KIB: usize = 1024;
 /// How much of a connection's input and output is held at most.
@@ -106,7 +110,7 @@ pub async fn serve(
         ))),
     };
     let app = App::new(
-        store,
+        store.clone(),
         metrics.clone(),
         Settings {
             access: match settings.mode {
@@ -161,6 +165,9 @@ pub async fn serve(
         tracing::error!(%error, "upkeep failed");
     }
     settings.access_log.flush();
+    if let Err(error) = store.settle().await {
+        tracing::error!(cause = ?error, "cannot bring everything to its place");
+    }
     tracing::info!("stopped");
 }
 
@@ -198,11 +205,16 @@ async fn connection(
 ) {
     // Answers are written in one go; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
-    let stream = IdleLimit::new(stream, settings.idle);
+    let sender = FileSender::default();
+    let stream = IdleLimit::new(stream, settings.idle, sender.clone());
     let service =
         TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Peer(peer));
+            // HTTP/2 has frames of its own around every piece.
+            if request.version() <= Version::HTTP_11 {
+                request.extensions_mut().insert(sender.clone());
+            }
             request
         }));
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -18,7 +18,10 @@ use super::{
     error::{ApiError, Result},
     manifests::DIGEST,
 };
-use crate::store::{Blob, StoreError};
+use crate::{
+    server::FileSender,
+    store::{Blob, Content, StoreError},
+};
 
 /// The blob, or a part of it.
 pub(crate) async fn get(
@@ -45,8 +48,15 @@ pub(crate) async fn get(
         range.end.saturating_sub(1),
         blob.size
     );
-    let stream = app.store().read_blob(&blob, range).await?;
-    let body = Body::from_stream(stream.map(move |piece| piece.inspect_err(report)));
+    let content = app.store().blob_content(&blob, range).await?;
+    let body = match (content, request.extensions().get::<FileSender>()) {
+        (Content::Bytes(bytes), _) => Body::from(bytes),
+        (Content::File(file, range), Some(sender)) => sender.body(file, range),
+        (content, _) => {
+            let stream = content.into_stream();
+            Body::from_stream(stream.map(move |piece| piece.inspect_err(report)))
+        }
+    };
     let mut response = describe(body, &digest, length);
     *response.status_mut() = status;
     if status == StatusCode::PARTIAL_CONTENT {

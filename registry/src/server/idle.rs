@@ -14,21 +14,27 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::send_file::{FileSender, is_hole};
+
 /// A connection that fails when writing makes no progress for a while.
 ///
 /// Without it, a client that stops reading would hold its request, and with that the end of
 /// the server, for ever.
+///
+/// Where hyper writes what stands for bytes of a file, those are sent in its place.
 pub(super) struct IdleLimit {
     stream: TcpStream,
+    files: FileSender,
     limit: Duration,
     waiting: bool,
     timer: Pin<Box<Sleep>>,
 }
 
 impl IdleLimit {
-    pub(super) fn new(stream: TcpStream, limit: Duration) -> Self {
+    pub(super) fn new(stream: TcpStream, limit: Duration, files: FileSender) -> Self {
         Self {
             stream,
+            files,
             limit,
             waiting: false,
             timer: Box::pin(tokio::time::sleep(limit)),
@@ -72,7 +78,10 @@ impl AsyncWrite for IdleLimit {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = match is_hole(bytes) {
+            true => self.files.poll_send(context, &self.stream, bytes.len()),
+            false => Pin::new(&mut self.stream).poll_write(context, bytes),
+        };
         self.limited(context, written)
     }
 
@@ -81,7 +90,14 @@ impl AsyncWrite for IdleLimit {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        let holes = buffers.iter().position(|buffer| is_hole(buffer));
+        let written = match holes {
+            Some(0) => (self.files).poll_send(context, &self.stream, buffers[0].len()),
+            end => {
+                let plain = &buffers[..end.unwrap_or(buffers.len())];
+                Pin::new(&mut self.stream).poll_write_vectored(context, plain)
+            }
+        };
         self.limited(context, written)
     }
 
