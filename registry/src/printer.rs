@@ -6,6 +6,8 @@ use std::{
     process::ExitCode,
 };
 
+use deploy_registry::store::LocationError;
+
 use crate::arguments::UsageError;
 
 const FAILED: u8 = 1;
@@ -22,10 +24,9 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
 
 /// Says why the program ends, and returns the code that it ends with.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    let (code, text) = match error.downcast_ref::<UsageError>() {
-        Some(error) => (USAGE, error.to_string()),
-        None => (FAILED, format!("{error:#}")),
-    };
+    let typed_wrong = error.is::<UsageError>() || error.is::<LocationError>();
+    let code = if typed_wrong { USAGE } else { FAILED };
+    let text = format!("{error:#}");
     // Where nobody reads it, the exit code must do.
     let _ = writeln!(io::stderr(), "deploy-registry: {text}");
     ExitCode::from(code)

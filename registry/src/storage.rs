@@ -2,18 +2,27 @@
 
 use std::{io, path::Path};
 
-use deploy_registry::{Store, StoreError};
+use deploy_registry::{Store, StoreError, store::Location};
 
-use crate::arguments::{Place, Storage};
+use crate::arguments::Storage;
 
-/// Opens the store that the arguments name.
+/// Opens the store that the arguments name; with `read_only`, nothing is tried that writes.
 ///
 /// # Errors
 /// They say what to do about it.
-pub(crate) fn open(storage: &Storage) -> anyhow::Result<Store> {
-    match storage.place() {
-        Place::Memory => Ok(Store::memory()),
-        Place::Directory(directory) => open_directory(&directory),
+pub(crate) async fn open(storage: &Storage, read_only: bool) -> anyhow::Result<Store> {
+    match storage.location()? {
+        Location::Memory => Ok(Store::memory()),
+        Location::Directory(directory) => open_directory(&directory),
+        Location::Bucket(bucket) => {
+            // Names and values that are no text are none of ours.
+            let environment: Vec<(String, String)> = std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect();
+            Ok(Store::connect(&bucket, &environment, read_only).await?)
+        }
     }
 }
 

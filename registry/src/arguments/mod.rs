@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use config_file::ConfigFile;
 pub(crate) use limits::LimitFlags;
 pub(crate) use serve::{Serve, Settings, UsageError};
-pub(crate) use storage::{Place, Storage};
+pub(crate) use storage::Storage;
 
 /// Serves an OCI registry, and looks after what it keeps.
 ///
@@ -104,6 +104,7 @@ pub(crate) enum LogFormat {
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
+    use deploy_registry::store::Location;
 
     fn parsed(line: &str) -> Result<Arguments, clap::Error> {
         let line = line.split(' ').map(Into::into);
@@ -119,10 +120,21 @@ mod tests {
     fn without_a_verb_it_serves() {
         let bare = parsed("p -dir /srv -anonymous write").unwrap();
         assert!(bare.verb.is_none());
-        assert_eq!(bare.serve.storage.place(), Place::Directory("/srv".into()));
+        let place = Ok(Location::Directory("/srv".into()));
+        assert_eq!(bare.serve.storage.location(), place);
         match parsed("p serve -dir=/srv --anonymous write").unwrap().verb {
             Some(Verb::Serve(serve)) => assert_eq!(serve.storage, bare.serve.storage),
             other => panic!("{other:?}"),
+        }
+        let bucket = parsed("p -store s3://bucket/x -anonymous write").unwrap();
+        let place = bucket.serve.storage.location().unwrap();
+        assert_eq!(place.to_string(), "s3://bucket/x");
+        for two in [
+            "-dir /srv -memory",
+            "-dir /srv -store memory:///",
+            "-memory -store s3://b",
+        ] {
+            assert!(parsed(&format!("p {two}")).is_err(), "{two}");
         }
         // Which verb the flags in front are meant for, nobody could say.
         assert!(parsed("p -dir /srv man").is_err());

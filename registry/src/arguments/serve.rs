@@ -193,7 +193,8 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::arguments::{Arguments, Place};
+    use crate::arguments::Arguments;
+    use deploy_registry::store::Location;
 
     fn settings(arguments: &[&str]) -> Result<Settings, UsageError> {
         let arguments = ["deploy-registry"].iter().chain(arguments).map(Into::into);
@@ -218,7 +219,8 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
-        assert_eq!(settings.storage.place(), Place::Directory("/srv".into()));
+        let place = Ok(Location::Directory("/srv".into()));
+        assert_eq!(settings.storage.location(), place);
         assert_eq!(settings.server.upkeep.versions, None);
         assert_eq!(settings.server.deadline, None);
     }
@@ -232,10 +234,8 @@ mod tests {
                 .iter()
                 .all(|address| address.port() == 2022)
         );
-        assert_eq!(
-            settings.storage.place(),
-            Place::Directory("/var/lib/deploy-registry".into())
-        );
+        let place = Ok(Location::Directory("/var/lib/deploy-registry".into()));
+        assert_eq!(settings.storage.location(), place);
         assert_eq!(settings.server.upkeep.versions, Some(10));
         assert_eq!(settings.server.deadline, Some(Duration::from_secs(1800)));
     }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use deploy_registry::store::{Location, LocationError};
 
 /// The flags that say where everything is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -13,28 +14,34 @@ pub(crate) struct Storage {
         long,
         value_name = "DIRECTORY",
         default_value = "/var/lib/deploy-registry",
-        conflicts_with = "memory"
+        conflicts_with_all = ["memory", "store"]
     )]
     dir: PathBuf,
 
     /// Keeps everything in memory instead, until the process ends.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     memory: bool,
-}
 
-/// Where everything is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Directory(PathBuf),
-    Memory,
+    /// Keeps everything there instead: s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or
+    /// gs://BUCKET/PREFIX, which any number of processes may serve at a time; file:///DIRECTORY
+    /// and memory:/// are --dir and --memory. Credentials and endpoints come from the
+    /// environment: AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AZURE_STORAGE_ACCOUNT,
+    /// GOOGLE_APPLICATION_CREDENTIALS and so on.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
 }
 
 impl Storage {
     /// Returns what the flags name.
-    pub(crate) fn place(&self) -> Place {
-        match self.memory {
-            true => Place::Memory,
-            false => Place::Directory(self.dir.clone()),
+    ///
+    /// # Errors
+    /// Where the URL names no place.
+    pub(crate) fn location(&self) -> Result<Location, LocationError> {
+        match (&self.store, self.memory) {
+            // Looked at here, not by clap, which would repeat what it holds.
+            (Some(url), _) => url.parse(),
+            (None, true) => Ok(Location::Memory),
+            (None, false) => Ok(Location::Directory(self.dir.clone())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use anyhow::{Context as _, Result};
-use deploy_registry::{AccessFormat, AccessLog, Limiter, serve};
+use deploy_registry::{AccessFormat, AccessLog, Limiter, serve, server::Mode};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -64,7 +64,8 @@ async fn run_until_stopped(settings: Settings, reload: Reload) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
-    let store = storage::open(&settings.storage)?;
+    let read_only = settings.server.mode == Mode::ReadOnly;
+    let store = storage::open(&settings.storage, read_only).await?;
     let listener = TcpListener::bind(settings.addresses.as_slice())
         .await
         .with_context(|| format!("cannot listen on `{}`", listed(&settings)))?;

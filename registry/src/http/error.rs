@@ -17,6 +17,9 @@ use serde_json::json;
 use super::{conditions::entity_tag, path::PathError};
 use crate::store::{BodyError, StoreError};
 
+/// How many seconds a store that does not answer is given.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
 /// What is answered in place of what was asked for.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -171,6 +174,12 @@ impl From<StoreError> for ApiError {
                 "the registry's storage is full: nothing was stored",
                 error,
             ),
+            error if error.is_transient() => Self::internal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the registry's storage does not answer at the moment",
+                error,
+            )
+            .header(header::RETRY_AFTER, RETRY_AFTER),
             StoreError::Damaged { .. }
             | StoreError::InUse { .. }
             | StoreError::Directory { .. }

@@ -5,7 +5,7 @@ use std::{error::Error, io, path::PathBuf};
 
 use deploy_spec::{Digest, RepositoryName, manifest::ManifestError};
 
-use super::upload_id::UploadId;
+use super::{redacted::redacted, upload_id::UploadId};
 
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -99,12 +99,24 @@ pub enum StoreError {
     Backend(#[source] object_store::Error),
 }
 
+impl StoreError {
+    /// Returns whether the same may succeed in a while: a store that is reached over the network
+    /// did not answer, or had too much to do.
+    pub fn is_transient(&self) -> bool {
+        const REMOTE: [&str; 3] = ["S3", "MicrosoftAzure", "GCS"];
+        match self {
+            Self::Backend(object_store::Error::Generic { store, .. }) => REMOTE.contains(store),
+            _ => false,
+        }
+    }
+}
+
 impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
         if is_full(&error) {
             return Self::Full;
         }
-        Self::Backend(error)
+        Self::Backend(redacted(error))
     }
 }
 

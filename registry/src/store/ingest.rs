@@ -9,9 +9,11 @@ use deploy_spec::{Digest, Hasher};
 use futures::{Stream, StreamExt as _};
 
 use super::{
-    data::{BlobData, Pieces, Progress, Sink},
+    data::{BlobData, Completion, Pieces, Progress, Sink},
     error::{BodyError, StoreError},
+    fence::Fence,
     keys::DataId,
+    objects::Version,
 };
 
 const KIB: usize = 1024;
@@ -26,6 +28,8 @@ pub(crate) struct Ingest {
     pieces: Pieces,
     sink: Box<dyn Sink>,
     data: DataId,
+    /// Raised before anything is written that another writer could be writing to.
+    fence: Option<Fence>,
     /// Has seen what is in the sink, and not what is held.
     hasher: Hasher,
     written: u64,
@@ -44,6 +48,8 @@ pub(crate) struct Settled {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) place: Place,
+    /// Whether the bytes there are those that were hashed; otherwise they are to be read.
+    pub(crate) is_ours: bool,
 }
 
 /// Where a blob's bytes are.
@@ -62,26 +68,49 @@ struct Filled {
 }
 
 impl Ingest {
-    /// Goes on behind what is at rest.
-    pub(crate) fn resume(store: &dyn BlobData, data: DataId, suspended: Suspended) -> Self {
+    /// Goes on behind what is at rest. Where others could go on as well, `fence` keeps them out.
+    pub(crate) fn resume(
+        store: &dyn BlobData,
+        data: DataId,
+        suspended: Suspended,
+        fence: Option<Fence>,
+    ) -> Self {
         Self {
             pieces: store.pieces(),
             written: suspended.progress.length,
             sink: store.sink(data.key(), suspended.progress),
             data,
+            fence,
             hasher: suspended.hasher,
             held: suspended.tail,
         }
     }
 
-    /// Returns the data object.
-    pub(crate) fn data(&self) -> &DataId {
-        &self.data
+    /// Returns the fence, raised or not.
+    pub(crate) fn fence(&mut self) -> Option<&mut Fence> {
+        self.fence.as_mut()
     }
 
-    /// Returns the data object, and how much of it there is to discard.
-    pub(crate) fn abandon(self) -> (DataId, Progress) {
-        (self.data, self.sink.progress())
+    /// Returns which state of the session the raised fence made.
+    pub(crate) fn raised(&self) -> Option<Version> {
+        self.fence.as_ref().and_then(Fence::raised).cloned()
+    }
+
+    /// Removes what was written and nothing speaks of.
+    pub(crate) async fn abandon(&mut self) {
+        self.sink.abandon().await;
+    }
+
+    /// Returns objects that are part of others now, to be removed once no session names them.
+    pub(crate) fn merged(&self) -> Vec<DataId> {
+        self.sink.merged()
+    }
+
+    async fn fence_off(&mut self, length: u64) -> Result<(), StoreError> {
+        match &mut self.fence {
+            Some(fence) if self.sink.is_contended(length) => fence.raise().await,
+            _ => Ok(()),
+        }
     }
 
     /// Takes the body to its end. What arrived before an error of the body is in; an error of
@@ -98,6 +127,7 @@ impl Ingest {
                 return Ok(end);
             }
             let length = size(&filled.pieces);
+            self.fence_off(length).await?;
             let append = self.sink.append(self.hasher.clone(), filled.pieces);
             let (hasher, next) = tokio::join!(append, fill(&mut body, Vec::new(), wanted));
             self.hasher = hasher?;
@@ -110,6 +140,7 @@ impl Ingest {
     async fn flush(&mut self) -> Result<(), StoreError> {
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {
+            self.fence_off(size(&held)).await?;
             self.written += size(&held);
             self.hasher = self.sink.append(self.hasher.clone(), held).await?;
         }
@@ -143,7 +174,7 @@ impl Ingest {
     /// [`StoreError::DigestMismatch`] where `expected` is of the algorithm that was computed,
     /// and another one. Where it is of another algorithm, the caller compares.
     pub(crate) async fn settle(&mut self, expected: &Digest) -> Result<Settled, StoreError> {
-        let place = if self.is_small() {
+        let mut place = if self.is_small() {
             let bytes = joined(std::mem::take(&mut self.held));
             self.hasher = Hasher::new(expected.algorithm());
             self.hasher.update(&bytes);
@@ -160,13 +191,22 @@ impl Ingest {
                 actual: digest,
             });
         }
-        if let Place::Data(_) = place {
-            self.sink.complete().await?;
+        let mut is_ours = true;
+        if let Place::Data(data) = &mut place {
+            if let Some(fence) = &mut self.fence {
+                fence.raise().await?;
+            }
+            match self.sink.complete().await? {
+                Completion::Here => {}
+                Completion::At(elsewhere) => *data = elsewhere,
+                Completion::Found => is_ours = false,
+            }
         }
         Ok(Settled {
             digest,
             size: self.written,
             place,
+            is_ours,
         })
     }
 }

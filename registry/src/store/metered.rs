@@ -24,8 +24,9 @@ use object_store::{
 use tracing::Instrument as _;
 
 use super::{
-    data::{BlobData, Pieces, Progress, Sink},
+    data::{BlobData, Completion, Pieces, Progress, Sink},
     error::StoreError,
+    keys::DataId,
     meter::{Meter, Operation, Outcome},
 };
 
@@ -280,6 +281,10 @@ impl<D: BlobData> BlobData for MeteredData<D> {
         self.data.discard(key, progress).await
     }
 
+    async fn release(&self, key: &Path, progress: &Progress) {
+        self.data.release(key, progress).await;
+    }
+
     async fn forget(&self, key: &Path) -> Result<(), StoreError> {
         self.data.forget(key).await
     }
@@ -320,15 +325,23 @@ impl Sink for MeteredSink {
         done
     }
 
-    fn progress(&self) -> Progress {
-        self.sink.progress()
-    }
-
-    async fn complete(&mut self) -> Result<(), StoreError> {
+    async fn complete(&mut self) -> Result<Completion, StoreError> {
         let started = Instant::now();
         let done = self.sink.complete().await;
         self.ended(Operation::Sync, started, &done);
         done
+    }
+
+    async fn abandon(&mut self) {
+        self.sink.abandon().await;
+    }
+
+    fn is_contended(&self, length: u64) -> bool {
+        self.sink.is_contended(length)
+    }
+
+    fn merged(&self) -> Vec<DataId> {
+        self.sink.merged()
     }
 }
 

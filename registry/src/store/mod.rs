@@ -3,17 +3,19 @@
 //!
 //! ```text
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
-//!   ingest  sessions  claims  watch                 taking bytes in, not colliding, waiting
+//!   ingest  sessions  claims  fence  watch          taking bytes in, not colliding, waiting
 //!     keys  record  objects  data                   how it is laid out and written
 //!       metered  meter                              counting what is asked of it
-//!         local | any object_store                  where
+//!         local | backend: any object_store         where
 //! ```
 
+mod backend;
 mod blobs;
 mod catalog;
 mod claims;
 mod data;
 mod error;
+mod fence;
 mod ingest;
 mod keys;
 mod local;
@@ -22,6 +24,7 @@ pub(crate) mod meter;
 mod metered;
 mod objects;
 mod record;
+mod redacted;
 mod referrers;
 mod sessions;
 mod tags;
@@ -41,6 +44,7 @@ use futures::{Stream, TryStreamExt as _};
 use object_store::{ObjectStore, memory::InMemory, multipart::MultipartStore};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub use backend::{Bucket, ConnectError, Location, LocationError, Provider};
 pub use blobs::{Blob, BlobStream};
 pub use error::{BodyError, StoreError};
 pub use manifests::{Condition, Manifest, NewManifest, Stored};
@@ -57,7 +61,7 @@ use local::LocalDirectory;
 use meter::Meter;
 use metered::{Metered, MeteredData};
 use objects::Objects;
-use watch::Watches;
+use watch::{POLL, Watches};
 
 /// Repositories share locks this rarely.
 const LOCKS: usize = 64;
@@ -67,6 +71,10 @@ const LOCKS: usize = 64;
 pub struct Store(Arc<Inner>);
 
 struct Inner {
+    /// What it is called in the log.
+    place: String,
+    /// Whether other processes may change it beside us.
+    shared: bool,
     objects: Objects,
     data: Box<dyn BlobData>,
     meter: Arc<Meter>,
@@ -93,36 +101,44 @@ impl Store {
     /// [`StoreError::InUse`] where another process serves it, [`StoreError::Directory`] where
     /// it cannot be used.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        let place = directory.display().to_string();
         let directory = LocalDirectory::open(directory)?;
         let meter = Arc::new(Meter::default());
-        let data = MeteredData::new(LocalData::new(&directory), meter.clone());
+        let data = Box::new(MeteredData::new(LocalData::new(&directory), meter.clone()));
         let metered = Metered::new(directory.clone(), meter.clone());
         let objects = Objects::local(Arc::new(metered), directory);
-        Ok(Self::new(objects, Box::new(data), meter))
+        Ok(Self::new(place, false, objects, data, meter))
     }
 
     /// Returns a new store in memory, which is gone with its last clone.
     pub fn memory() -> Self {
-        Self::multipart(InMemory::new())
+        Self::over("memory".to_owned(), false, InMemory::new())
     }
 
     /// Returns the store in an object store that has conditional writes (create and update)
-    /// and multipart uploads.
+    /// and multipart uploads. Any number of processes may serve it at a time.
     pub fn multipart(store: impl ObjectStore + MultipartStore) -> Self {
+        let place = store.to_string();
+        Self::over(place, true, store)
+    }
+
+    fn over(place: String, shared: bool, store: impl ObjectStore + MultipartStore) -> Self {
         let meter = Arc::new(Meter::default());
         let store = Arc::new(Metered::new(store, meter.clone()));
-        let data = MultipartData::new(store.clone());
-        Self::new(Objects::new(store), Box::new(data), meter)
+        let data = Box::new(MultipartData::new(store.clone()));
+        Self::new(place, shared, Objects::new(store), data, meter)
     }
 
-    /// Brings everything that is durable to its own place, so that nothing is left to be done
-    /// at the next start. Call it when the store is needed no more.
-    pub async fn settle(&self) -> Result<(), StoreError> {
-        self.objects().settle().await
-    }
-
-    fn new(objects: Objects, data: Box<dyn BlobData>, meter: Arc<Meter>) -> Self {
+    fn new(
+        place: String,
+        shared: bool,
+        objects: Objects,
+        data: Box<dyn BlobData>,
+        meter: Arc<Meter>,
+    ) -> Self {
         Self(Arc::new(Inner {
+            place,
+            shared,
             objects,
             data,
             meter,
@@ -133,9 +149,38 @@ impl Store {
         }))
     }
 
-    /// Returns a watch that sees every change of the tag from now on.
+    /// Returns a watch that sees every change of the tag from now on: those made through this
+    /// process at once, those made through others within about a second.
     pub fn watch_tag(&self, repository: &RepositoryName, tag: &Tag) -> TagWatch {
-        self.0.watches.watch(repository, tag)
+        let (store, name, watched) = (self.clone(), repository.clone(), tag.clone());
+        let look = move || {
+            let (store, repository, tag) = (store.clone(), name.clone(), watched.clone());
+            async move {
+                loop {
+                    match store.tag(&repository, &tag).await {
+                        Ok(found) => return found.map(|found| found.digest),
+                        Err(error) => tracing::debug!(cause = ?error, "cannot look at a tag"),
+                    }
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+        };
+        let watches = &self.0.watches;
+        match self.0.shared {
+            true => watches.watch_polling(repository, tag, POLL, look),
+            false => watches.watch(repository, tag),
+        }
+    }
+
+    /// Brings everything that is durable to its own place, so that nothing is left to be done
+    /// at the next start. Call it when the store is needed no more.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        self.objects().settle().await
+    }
+
+    /// Returns whether other processes may change the store beside us.
+    fn is_shared(&self) -> bool {
+        self.0.shared
     }
 
     /// Returns what counts the backend's operations.
@@ -180,7 +225,7 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Store({:?})", self.0.objects)
+        write!(formatter, "Store({})", self.0.place)
     }
 }
 

@@ -215,13 +215,35 @@ impl Objects {
         payload: PutPayload,
         version: Version,
     ) -> Result<bool, StoreError> {
+        let advanced = self.advance(key, payload, version).await?;
+        Ok(advanced.is_some())
+    }
+
+    /// Writes the object as [`Objects::update`] does, and returns which state it is in then.
+    ///
+    /// A write whose answer was lost is tried again below us, and then finds itself in its way.
+    /// So what stands there is compared before it is somebody else's: payloads hold a time or a
+    /// random name, and no two writers write the same.
+    pub(crate) async fn advance(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        version: Version,
+    ) -> Result<Option<Version>, StoreError> {
         let mode = PutMode::Update(version.0);
-        match self.store.put_opts(key, payload, mode.into()).await {
+        match self.store.put_opts(key, payload.clone(), mode.into()).await {
             Err(
                 Error::Precondition { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. },
-            ) => Ok(false),
+            ) => {
+                let found = self.read(key).await?;
+                let ours = found.filter(|found| is_same(&payload, &found.bytes));
+                Ok(ours.map(|found| found.version))
+            }
             Err(error) => Err(error.into()),
-            Ok(_) => Ok(true),
+            Ok(put) => Ok(Some(Version(UpdateVersion {
+                e_tag: put.e_tag,
+                version: put.version,
+            }))),
         }
     }
 
@@ -234,6 +256,7 @@ impl Objects {
     }
 
     /// Returns the keys below `prefix`, in bytewise order, from behind `after` where given.
+    /// A store that does not know offsets is listed from its beginning.
     pub(crate) fn list(
         &self,
         prefix: &Path,
@@ -246,9 +269,25 @@ impl Objects {
             None => self.store.list(Some(prefix)),
             Some(after) => self.store.list_with_offset(Some(prefix), after),
         };
+        let after = after.cloned();
         listing
             .map_ok(|meta| meta.location)
             .map_err(StoreError::from)
+            .try_filter(move |key| {
+                let behind = after.as_ref().is_none_or(|after| key > after);
+                std::future::ready(behind)
+            })
             .boxed()
     }
+}
+
+fn is_same(payload: &PutPayload, bytes: &Bytes) -> bool {
+    let mut rest = &bytes[..];
+    for piece in payload {
+        match rest.strip_prefix(&piece[..]) {
+            Some(behind) => rest = behind,
+            None => return false,
+        }
+    }
+    rest.is_empty()
 }

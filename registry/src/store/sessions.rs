@@ -4,12 +4,17 @@
 //! Everything that a session is stands in one object: where it is, the state of its hash, how
 //! far the data has got, and a tail of bytes not written yet. It is changed by conditional
 //! writes, and never ahead of the data that it speaks of.
+//!
+//! A session is *open* until somebody *closes* it, and *ended* for the instant between that
+//! decision and its removal. Data that it names is removed only by who has ended an open one:
+//! whoever closes it may be about to publish that data, in another process.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use deploy_spec::{Algorithm, Hasher, RepositoryName};
-use futures::StreamExt as _;
-use jiff::Timestamp;
+use futures::{StreamExt as _, TryStreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,12 +22,18 @@ use super::{
     claims::Claim,
     data::Progress,
     error::StoreError,
+    fence::Fence,
     ingest::Suspended,
     keys::{self, DataId},
     objects::Version,
     record,
     upload_id::UploadId,
 };
+
+/// Objects that are removed at the same time.
+const REMOVED_AT_ONCE: usize = 8;
+/// Nothing is appended to an upload for so long after somebody began to close it.
+const CLOSING: SignedDuration = SignedDuration::from_secs(60);
 
 /// The header of a session's object; the tail follows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +48,62 @@ pub(super) struct SessionRecord {
     pub(super) hash: String,
     pub(super) data: DataId,
     pub(super) progress: Progress,
+    #[serde(default, skip_serializing_if = "SessionState::is_open")]
+    pub(super) state: SessionState,
+    /// A random word of who wrote this, so that no two states of a session are the same bytes.
+    #[serde(default)]
+    pub(super) writer: String,
+}
+
+/// What becomes of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SessionState {
+    /// It takes chunks.
+    #[default]
+    Open,
+    /// Somebody publishes what it names.
+    Closing,
+    /// Somebody removes what it names.
+    Ended,
+}
+
+impl SessionState {
+    fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+}
+
+impl SessionRecord {
+    /// Returns the record of a session that holds nothing yet.
+    pub(super) fn new(repository: &RepositoryName, algorithm: Algorithm) -> Self {
+        let now = Timestamp::now();
+        Self {
+            repository: repository.clone(),
+            created: now,
+            touched: now,
+            algorithm: algorithm.to_string(),
+            hash: BASE64.encode(Hasher::new(algorithm).state()),
+            data: DataId::random(),
+            progress: Progress::default(),
+            state: SessionState::Open,
+            writer: word(),
+        }
+    }
+
+    /// Returns the record as we write it now.
+    fn as_ours(&self, state: SessionState) -> Self {
+        Self {
+            touched: Timestamp::now(),
+            state,
+            writer: word(),
+            ..self.clone()
+        }
+    }
+}
+
+fn word() -> String {
+    format!("{:016x}", rand::rng().random::<u64>())
 }
 
 /// A session that this request may write to.
@@ -53,15 +120,30 @@ impl Session {
         self.record.progress.length + self.tail.len() as u64
     }
 
-    /// Returns whether no data is written yet; then gives what will be a name that no record
-    /// holds so far. An attempt that fails can thereby be removed, and a session that outlives
-    /// its blob does no harm to that.
-    pub(super) fn begin_data(&mut self) -> bool {
-        let fresh = self.record.progress.length == 0;
-        if fresh {
-            self.record.data = DataId::random();
+    /// Returns where to write. Where nothing binds the blob to a place, that is one that no
+    /// record names so far: an attempt that fails can be removed, one that was overtaken harms
+    /// nobody, and a session that outlives its blob does no harm to that.
+    pub(super) fn target(&self) -> DataId {
+        match self.record.progress.is_bound() {
+            true => self.record.data.clone(),
+            false => DataId::random(),
         }
-        fresh
+    }
+
+    /// Returns what keeps other writers out, to be raised for that state.
+    pub(super) fn fence(&self, store: &Store, state: SessionState) -> Fence {
+        let record = record::encode(&self.record.as_ours(state), [self.tail.clone()]);
+        let key = keys::upload(&self.id);
+        Fence::new(store.objects().clone(), key, record, self.version.clone())
+    }
+
+    /// Refuses to add to an upload that somebody is closing.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        let since = Timestamp::now().duration_since(self.record.touched);
+        match self.record.state {
+            SessionState::Closing if since < CLOSING => Err(StoreError::UploadBusy),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the blob at rest, to go on with.
@@ -97,7 +179,9 @@ impl Store {
         let key = keys::upload(id);
         let object = self.objects().read(&key).await?.ok_or_else(unknown)?;
         match record::decode::<SessionRecord>(&key, &object.bytes) {
-            Ok((record, tail)) if record.repository == *repository => {
+            Ok((record, tail))
+                if record.repository == *repository && record.state != SessionState::Ended =>
+            {
                 Ok((record, tail, object.version))
             }
             Ok(_) => Err(unknown()),
@@ -123,13 +207,14 @@ impl Store {
         })
     }
 
-    /// Writes down how far a session has got, and returns its offset.
+    /// Writes down how far a session has got and where, and returns its offset.
     ///
     /// # Errors
-    /// [`StoreError::UploadBusy`] where another replica was faster. What it wrote stands.
+    /// [`StoreError::UploadBusy`] where another writer was faster. What it wrote stands.
     pub(super) async fn update_session(
         &self,
-        mut session: Session,
+        session: Session,
+        data: DataId,
         suspended: Suspended,
     ) -> Result<u64, StoreError> {
         let Suspended {
@@ -138,11 +223,14 @@ impl Store {
             tail,
         } = suspended;
         let offset = progress.length + tail.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        session.record.touched = Timestamp::now();
-        session.record.hash = BASE64.encode(hasher.state());
-        session.record.progress = progress;
-        let payload = record::encode(&session.record, tail);
+        let record = SessionRecord {
+            hash: BASE64.encode(hasher.state()),
+            data,
+            progress,
+            ..session.record.as_ours(SessionState::Open)
+        };
         let key = keys::upload(&session.id);
+        let payload = record::encode(&record, tail);
         match self
             .objects()
             .update(&key, payload, session.version)
@@ -153,6 +241,17 @@ impl Store {
         }
     }
 
+    /// Lets a session take chunks again after somebody failed to close it.
+    pub(super) async fn reopen_session(&self, session: Session) {
+        let record = session.record.as_ours(SessionState::Open);
+        let payload = record::encode(&record, [session.tail]);
+        let key = keys::upload(&session.id);
+        if let Err(error) = self.objects().update(&key, payload, session.version).await {
+            // It can still be closed; and be added to in a while.
+            tracing::warn!(cause = ?error, upload.id = %session.id, "cannot reopen an upload");
+        }
+    }
+
     /// Removes a session that holds no data; one that stays expires.
     pub(super) async fn forget_session(&self, id: &UploadId) {
         if let Err(error) = self.data().forget(&keys::upload(id)).await {
@@ -160,22 +259,62 @@ impl Store {
         }
     }
 
+    /// Removes pieces that nothing leads to any more.
+    pub(super) async fn forget_pieces(&self, pieces: Vec<DataId>) {
+        futures::stream::iter(pieces)
+            .for_each_concurrent(REMOVED_AT_ONCE, |piece| async move {
+                self.discard_data(&piece).await;
+            })
+            .await;
+    }
+
+    /// Ends a session, and removes what it names unless somebody may be publishing that: then
+    /// it is for the collector to judge.
+    ///
+    /// # Errors
+    /// [`StoreError::UploadBusy`] where another writer was faster.
     pub(super) async fn remove_session(&self, session: Session) -> Result<(), StoreError> {
-        self.objects().remove(&keys::upload(&session.id)).await?;
-        let Progress { length, .. } = session.record.progress;
-        if length > 0 {
-            let key = session.record.data.key();
-            self.data().discard(&key, &session.record.progress).await?;
+        let key = keys::upload(&session.id);
+        let Session {
+            record, version, ..
+        } = session;
+        let names_data = record.progress.length > 0;
+        if self.is_shared() && names_data {
+            let ended = record::encode(&record.as_ours(SessionState::Ended), []);
+            if !self.objects().update(&key, ended, version).await? {
+                return Err(StoreError::UploadBusy);
+            }
         }
-        Ok(())
+        if self.is_shared() {
+            // While the record is there, another attempt finds what is left to remove.
+            self.discard_session_data(&record).await?;
+            self.objects().remove(&key).await
+        } else {
+            self.objects().remove(&key).await?;
+            self.discard_session_data(&record).await
+        }
+    }
+
+    async fn discard_session_data(&self, record: &SessionRecord) -> Result<(), StoreError> {
+        let key = record.data.key();
+        match record.state {
+            _ if record.progress.length == 0 => Ok(()),
+            // Whoever closed it fails where it is not complete yet, or has what it published.
+            SessionState::Closing => {
+                self.data().release(&key, &record.progress).await;
+                Ok(())
+            }
+            SessionState::Open | SessionState::Ended => {
+                self.data().discard(&key, &record.progress).await
+            }
+        }
     }
 
     /// Ends all uploads that nothing has arrived for since `before`, and returns how many.
     pub async fn expire_uploads(&self, before: Timestamp) -> Result<usize, StoreError> {
         let mut expired = 0;
         let mut listing = self.objects().list(&keys::uploads(), None);
-        while let Some(key) = listing.next().await {
-            let key = key?;
+        while let Some(key) = listing.try_next().await? {
             let Some(id) = keys::upload_of(&key) else {
                 continue;
             };
@@ -201,8 +340,12 @@ impl Store {
                 version,
                 claim,
             };
-            self.remove_session(session).await?;
-            expired += 1;
+            match self.remove_session(session).await {
+                Ok(()) => expired += 1,
+                // Somebody went on with it after all.
+                Err(StoreError::UploadBusy) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(expired)
     }

@@ -1,11 +1,9 @@
 //! Uploads: blobs that come in one go or in chunks, over requests, processes and replicas. The
 //! storage side of the `blobs/uploads` endpoints.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use deploy_spec::{Algorithm, Digest, Hasher, RepositoryName, range::ByteRange};
 use futures::{Stream, StreamExt as _};
-use jiff::Timestamp;
 
 use super::{
     Store,
@@ -14,7 +12,7 @@ use super::{
     ingest::{Ingest, Settled, Suspended},
     keys::{self, DataId},
     record,
-    sessions::{Session, SessionRecord},
+    sessions::{Session, SessionRecord, SessionState},
     upload_id::UploadId,
 };
 
@@ -38,16 +36,7 @@ impl Store {
         algorithm: Algorithm,
     ) -> Result<Upload, StoreError> {
         let id = UploadId::random();
-        let now = Timestamp::now();
-        let record = SessionRecord {
-            repository: repository.clone(),
-            created: now,
-            touched: now,
-            algorithm: algorithm.to_string(),
-            hash: BASE64.encode(Hasher::new(algorithm).state()),
-            data: DataId::random(),
-            progress: Progress::default(),
-        };
+        let record = SessionRecord::new(repository, algorithm);
         let payload = record::encode(&record, []);
         self.objects()
             .replace_relaxed(&keys::upload(&id), payload)
@@ -87,30 +76,38 @@ impl Store {
         body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
     ) -> Result<Upload, StoreError> {
         let mut session = self.claim_session(repository, id).await?;
+        session.check_open()?;
         check_order(&session, range)?;
-        let suspended = session.suspended()?;
-        let fresh = session.begin_data();
-        let mut ingest = Ingest::resume(self.data(), session.record.data.clone(), suspended);
+        let data = session.target();
+        // Data under a name of our own is nobody else's to write to.
+        let contended = self.is_shared() && session.record.progress.is_bound();
+        let fence = contended.then(|| session.fence(self, SessionState::Open));
+        let mut ingest = Ingest::resume(self.data(), data.clone(), session.suspended()?, fence);
         let body = session.claim.guard(body);
-        let taken = take_chunk(&mut ingest, range, body).await;
-        let (end, suspended) = match taken {
-            Ok(end) => (end, ingest.suspend().await),
-            Err(error) => (Ok(()), Err(error)),
-        };
-        let updated = match suspended {
-            Ok(suspended) => self.update_session(session, suspended).await,
+        let taken = match take_chunk(&mut ingest, range, body).await {
+            Ok(end) => ingest.suspend().await.map(|suspended| (end, suspended)),
             Err(error) => Err(error),
         };
-        match updated {
-            Ok(offset) => end
-                .map(|()| Upload {
-                    id: id.clone(),
-                    offset,
-                })
-                .map_err(StoreError::from),
+        let (end, suspended) = match taken {
+            Ok(taken) => taken,
             Err(error) => {
-                if fresh && !self.may_need(repository, id, ingest.data(), &error).await {
-                    self.discard(ingest).await;
+                ingest.abandon().await;
+                return Err(overtaken(error, id));
+            }
+        };
+        if let Some(version) = ingest.raised() {
+            session.version = version;
+        }
+        match self.update_session(session, data, suspended).await {
+            Ok(offset) => {
+                self.forget_pieces(ingest.merged()).await;
+                let id = id.clone();
+                end.map(|()| Upload { id, offset }).map_err(Into::into)
+            }
+            Err(error) => {
+                // After a failure below us, the session may have come to name the data.
+                if !matches!(error, StoreError::Backend(_)) {
+                    ingest.abandon().await;
                 }
                 Err(error)
             }
@@ -132,39 +129,68 @@ impl Store {
         body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        let mut session = self.claim_session(repository, id).await?;
+        let session = self.claim_session(repository, id).await?;
         check_order(&session, range)?;
         let mut suspended = session.suspended()?;
-        let fresh = session.begin_data();
-        if fresh {
+        let names_data = session.record.progress.length > 0;
+        if !names_data {
             // Nothing is hashed yet either.
             suspended.hasher = Hasher::new(digest.algorithm());
         }
-        let mut ingest = Ingest::resume(self.data(), session.record.data.clone(), suspended);
+        let fenced = self.is_shared() && names_data;
+        let fence = fenced.then(|| session.fence(self, SessionState::Closing));
+        let mut ingest = Ingest::resume(self.data(), session.target(), suspended, fence);
         let body = session.claim.guard(body);
         let settled = match self.take_whole(&mut ingest, range, body, digest).await {
             Ok(settled) => settled,
             Err(error) => {
-                let useless = matches!(error, StoreError::DigestMismatch { .. });
-                if useless {
-                    self.objects().remove(&keys::upload(id)).await?;
-                }
-                if useless || fresh {
-                    self.discard(ingest).await;
-                }
-                return Err(error);
+                self.end_attempt(session, ingest, &error).await;
+                return Err(overtaken(error, id));
             }
         };
-        if fresh {
+        if fenced {
+            // The session goes last, so that a closing that failed can be done again: while
+            // somebody closes it, nobody removes the data.
+            if let Some(fence) = ingest.fence() {
+                fence.check().await?;
+            }
             self.publish(repository, digest, settled).await?;
             self.forget_session(id).await;
-        } else {
+            self.forget_pieces(ingest.merged()).await;
+        } else if names_data {
             // The session goes first, and durably: were it to live on, its expiry would take
             // data with it that is published.
             self.objects().remove(&keys::upload(id)).await?;
             self.publish(repository, digest, settled).await?;
+        } else {
+            self.publish(repository, digest, settled).await?;
+            self.forget_session(id).await;
         }
         Ok(())
+    }
+
+    /// Cleans up after an attempt to close an upload: what is of the wrong digest ends with it,
+    /// anything else may be tried again.
+    async fn end_attempt(&self, mut session: Session, mut ingest: Ingest, error: &StoreError) {
+        let raised = ingest.raised();
+        ingest.abandon().await;
+        let closed_before = session.record.state == SessionState::Closing;
+        let is_raised = raised.is_some();
+        if let Some(version) = raised {
+            session.version = version;
+        }
+        match error {
+            // Somebody else closes it too, and may know better.
+            StoreError::DigestMismatch { .. } if closed_before => {}
+            StoreError::DigestMismatch { .. } => {
+                let id = session.id.clone();
+                if let Err(error) = self.remove_session(session).await {
+                    tracing::warn!(cause = ?error, upload.id = %id, "cannot remove a failed upload");
+                }
+            }
+            _ if is_raised && !closed_before => self.reopen_session(session).await,
+            _ => {}
+        }
     }
 
     /// Stores a blob in one go. On return it is durable and visible.
@@ -182,30 +208,15 @@ impl Store {
             hasher: Hasher::new(digest.algorithm()),
             tail: Vec::new(),
         };
-        let mut ingest = Ingest::resume(self.data(), DataId::random(), suspended);
+        let mut ingest = Ingest::resume(self.data(), DataId::random(), suspended, None);
         let settled = self.take_whole(&mut ingest, None, body, digest).await;
         match settled {
             Ok(settled) => self.publish(repository, digest, settled).await,
             Err(error) => {
-                self.discard(ingest).await;
+                ingest.abandon().await;
                 Err(error)
             }
         }
-    }
-
-    /// Returns whether, after the error, the session's record may speak of this data.
-    async fn may_need(
-        &self,
-        repository: &RepositoryName,
-        id: &UploadId,
-        data: &DataId,
-        error: &StoreError,
-    ) -> bool {
-        if matches!(error, StoreError::Backend(_)) {
-            return true;
-        }
-        let session = self.read_session(repository, id).await;
-        session.is_ok_and(|(record, _, _)| record.data == *data)
     }
 
     /// Takes the last chunk in, and checks what the whole has become.
@@ -218,7 +229,7 @@ impl Store {
     ) -> Result<Settled, StoreError> {
         take_chunk(ingest, range, body).await??;
         let mut settled = ingest.settle(digest).await?;
-        if settled.digest.algorithm() != digest.algorithm() {
+        if !settled.is_ours || settled.digest.algorithm() != digest.algorithm() {
             settled.digest = self.hash_data(&settled, digest).await?;
         }
         if settled.digest != *digest {
@@ -228,17 +239,6 @@ impl Store {
             });
         }
         Ok(settled)
-    }
-
-    /// Removes what an attempt wrote; failing costs room, nothing else.
-    async fn discard(&self, ingest: Ingest) {
-        let (data, progress) = ingest.abandon();
-        if progress == Progress::default() {
-            return;
-        }
-        if let Err(error) = self.data().discard(&data.key(), &progress).await {
-            tracing::warn!(%error, "cannot remove data of an upload that failed");
-        }
     }
 
     /// Ends an upload and removes what arrived.
@@ -252,6 +252,16 @@ impl Store {
     ) -> Result<(), StoreError> {
         let session = self.claim_session(repository, id).await?;
         self.remove_session(session).await
+    }
+}
+
+/// Parts that have no upload any more: another writer closed or ended it.
+fn overtaken(error: StoreError, id: &UploadId) -> StoreError {
+    match error {
+        StoreError::Backend(object_store::Error::NotFound { .. }) => {
+            StoreError::UploadUnknown(id.clone())
+        }
+        error => error,
     }
 }
 

@@ -3,26 +3,24 @@
 use std::sync::Arc;
 
 use deploy_registry::{
-    Store, StoreError,
+    StoreError,
     store::{Condition, NewManifest},
 };
 use deploy_spec::{Algorithm, Digest, Reference};
 use futures::future::join_all;
 
-use crate::harness::{TestRegistry, body, content, header, image, name, read, tag};
-
-fn stores() -> Vec<(Store, Option<tempfile::TempDir>)> {
-    let directory = tempfile::tempdir().unwrap();
-    vec![
-        (Store::memory(), None),
-        (Store::open(directory.path()).unwrap(), Some(directory)),
-    ]
-}
+use crate::{
+    backends::everywhere,
+    harness::{TestRegistry, body, content, header, image, name, read, tag},
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_conditional_writers_move_a_tag_fifty_times() {
-    const WRITERS: usize = 50;
-    for (store, _directory) in stores() {
+    let test = "fifty_conditional_writers_move_a_tag_fifty_times";
+    for place in everywhere(test, 2).await {
+        let stores = &place.stores;
+        let store = &stores[0];
+        let count = if place.is_remote { 10 } else { 50 };
         let repository = name("configs/web");
         let config = Digest::sha256(b"{}");
         store
@@ -30,9 +28,9 @@ async fn fifty_conditional_writers_move_a_tag_fifty_times() {
             .await
             .unwrap();
         let reference = Arc::new(Reference::Tag(tag("latest")));
-        let writers = (0..WRITERS).map(|writer| {
+        let writers = (0..count).map(|writer| {
             let (store, repository, config, reference) = (
-                store.clone(),
+                stores[writer % stores.len()].clone(),
                 repository.clone(),
                 config.clone(),
                 reference.clone(),
@@ -82,20 +80,22 @@ async fn fifty_conditional_writers_move_a_tag_fifty_times() {
             .map(|text| text.parse().unwrap())
             .collect();
         seen.sort_unstable();
-        assert_eq!(seen, (0..WRITERS).collect::<Vec<_>>());
+        assert_eq!(seen, (0..count).collect::<Vec<_>>());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushers_of_one_digest_all_succeed() {
-    for (store, _directory) in stores() {
+    for place in everywhere("pushers_of_one_digest_all_succeed", 2).await {
+        let stores = &place.stores;
         for (seed, size) in [100, 200 * 1024, 6 * 1024 * 1024].into_iter().enumerate() {
             let bytes = content(size, seed as u64);
             let digest = Digest::sha256(&bytes);
             let pushers = (0..8).map(|pusher| {
-                let (store, bytes, digest) = (store.clone(), bytes.clone(), digest.clone());
+                let store = stores[pusher % stores.len()].clone();
+                let (bytes, digest) = (bytes.clone(), digest.clone());
                 tokio::spawn(async move {
-                    let repository = name(["a", "b"][pusher % 2]);
+                    let repository = name(["a", "b"][pusher / 2 % 2]);
                     let pieces: Vec<&[u8]> = bytes.chunks(10_000).collect();
                     store
                         .put_blob(&repository, body(&pieces), &digest)
@@ -114,16 +114,18 @@ async fn pushers_of_one_digest_all_succeed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn writers_of_one_upload_do_not_tear_its_data() {
-    for (store, _directory) in stores() {
+    for place in everywhere("writers_of_one_upload_do_not_tear_its_data", 2).await {
+        let stores = &place.stores;
+        let store = &stores[0];
         let repository = name("a");
         let chunk = content(100 * 1024, 1);
         let upload = store
             .start_upload(&repository, Algorithm::Sha256)
             .await
             .unwrap();
-        let writers = (0..8).map(|_| {
+        let writers = (0..8).map(|writer| {
             let (store, repository, id, chunk) = (
-                store.clone(),
+                stores[writer % stores.len()].clone(),
                 repository.clone(),
                 upload.id.clone(),
                 chunk.clone(),
@@ -151,13 +153,15 @@ async fn writers_of_one_upload_do_not_tear_its_data() {
             .finish_upload(&repository, &upload.id, None, body(&[]), &digest)
             .await
             .unwrap();
-        assert!(read(&store, &repository, &digest).await.unwrap() == whole);
+        assert!(read(store, &repository, &digest).await.unwrap() == whole);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn pushing_and_deleting_one_manifest_leaves_no_tag_behind_that_leads_nowhere() {
-    for (store, _directory) in stores() {
+    let test = "pushing_and_deleting_one_manifest_leaves_no_tag_behind_that_leads_nowhere";
+    for place in everywhere(test, 1).await {
+        let store = &place.stores[0];
         let repository = name("a");
         let config = Digest::sha256(b"{}");
         store
@@ -166,7 +170,8 @@ async fn pushing_and_deleting_one_manifest_leaves_no_tag_behind_that_leads_nowhe
             .unwrap();
         let bytes = serde_json::to_vec(&image(&config, &[])).unwrap();
         let digest = Digest::sha256(&bytes);
-        for _ in 0..50 {
+        let rounds = if place.is_remote { 8 } else { 50 };
+        for _ in 0..rounds {
             let new = NewManifest {
                 reference: &Reference::Tag(tag("v1")),
                 tags: &[],

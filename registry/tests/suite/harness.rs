@@ -157,7 +157,7 @@ pub(crate) fn tag(text: &str) -> Tag {
 /// A body of these pieces.
 pub(crate) fn body(
     pieces: &[&[u8]],
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + 'static {
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + use<> {
     let pieces: Vec<_> = pieces
         .iter()
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))
@@ -168,7 +168,7 @@ pub(crate) fn body(
 /// A body of these pieces that then breaks off.
 pub(crate) fn broken_body(
     pieces: &[&[u8]],
-) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + 'static {
+) -> impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send + use<> {
     use futures::StreamExt as _;
     let broken = stream::iter([Err(BodyError::Broken("connection reset".to_owned()))]);
     body(pieces).chain(broken)

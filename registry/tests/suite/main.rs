@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access_log;
+mod backends;
 mod concurrency;
+mod copying;
+mod counting;
 mod crash_order;
 mod faults;
 mod harness;
@@ -17,6 +20,8 @@ mod http_operation;
 mod http_uploads;
 mod program;
 mod program_operation;
+mod replicas;
+mod requests;
 mod retention;
 mod store_contract;
 mod traces;

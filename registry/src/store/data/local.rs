@@ -15,7 +15,7 @@ use deploy_spec::Hasher;
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 
-use super::{BlobData, KIB, Pieces, Progress, Sink, blocking};
+use super::{BlobData, Completion, KIB, Pieces, Progress, Sink, blocking};
 use crate::store::{
     error::StoreError,
     local::{Inner, LocalDirectory},
@@ -65,6 +65,7 @@ impl BlobData for LocalData {
             inner: self.inner.clone(),
             _counted: self.sinks.clone(),
             file: None,
+            fresh: progress.length == 0,
             length: progress.length,
             unflushed: 0,
             flushing: None,
@@ -93,6 +94,8 @@ struct LocalSink {
     _counted: Arc<()>,
     path: PathBuf,
     file: Option<Arc<File>>,
+    /// Whether no progress speaks of the file.
+    fresh: bool,
     length: u64,
     /// How much was written since the disk was last told to take it.
     unflushed: u64,
@@ -231,17 +234,29 @@ impl Sink for LocalSink {
 
     async fn checkpoint(&mut self) -> Result<Progress, StoreError> {
         self.sync().await?;
-        Ok(self.progress())
-    }
-
-    fn progress(&self) -> Progress {
-        Progress {
+        Ok(Progress {
             length: self.length,
-            multipart: None,
-        }
+            ..Progress::default()
+        })
     }
 
-    async fn complete(&mut self) -> Result<(), StoreError> {
-        self.sync().await
+    async fn complete(&mut self) -> Result<Completion, StoreError> {
+        self.sync().await?;
+        Ok(Completion::Here)
+    }
+
+    async fn abandon(&mut self) {
+        if !self.fresh {
+            return;
+        }
+        let path = self.path.clone();
+        // There may be a file even where opening it, or the first write to it, has failed.
+        let removed = blocking(move || match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        });
+        if let Err(error) = removed.await {
+            tracing::warn!(cause = ?error, "cannot remove data of an upload that failed");
+        }
     }
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use local::LocalData;
 pub(crate) use multipart::MultipartData;
 
-use super::error::StoreError;
+use super::{error::StoreError, keys::DataId};
 
 const KIB: usize = 1024;
 /// Large files are read in pieces of this size: hyper has no `sendfile`, so every piece costs
@@ -29,9 +29,33 @@ const READ_PIECE: usize = 256 * KIB;
 pub(crate) struct Progress {
     /// How many bytes are written.
     pub(crate) length: u64,
-    /// The multipart upload that holds them, on stores that have such.
+    /// The multipart upload that holds the first of them, on stores that have such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) multipart: Option<Parts>,
+    /// Where the bytes behind the parts are, in order: too few for one more part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parked: Vec<Parked>,
+}
+
+impl Progress {
+    /// Returns whether bytes stand under the data's own name. Otherwise nothing binds the blob
+    /// to it: whoever goes on may choose another.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.multipart.is_some() || self.length > self.parked_length()
+    }
+
+    fn parked_length(&self) -> u64 {
+        self.parked.iter().map(|piece| piece.length).sum()
+    }
+}
+
+/// A piece of an unfinished blob that waits in an object of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Parked {
+    /// The object.
+    pub(crate) data: DataId,
+    /// Its size in bytes.
+    pub(crate) length: u64,
 }
 
 /// A multipart upload and its parts so far, in order.
@@ -46,7 +70,7 @@ pub(crate) struct Parts {
 pub(crate) struct Pieces {
     /// While streaming, hand over pieces of at least this size.
     pub(crate) wanted: usize,
-    /// No piece but the last of a blob may be smaller.
+    /// What is less at the end of a request stays in the session's object.
     pub(crate) minimum: usize,
 }
 
@@ -60,12 +84,27 @@ pub(crate) trait BlobData: Send + Sync + fmt::Debug {
     /// yet; bytes behind that length, of an attempt that failed, are overwritten.
     fn sink(&self, key: Path, progress: Progress) -> Box<dyn Sink>;
 
-    /// Removes what was written to an unfinished blob.
+    /// Removes what was written to an unfinished blob that nobody goes on with.
     async fn discard(&self, key: &Path, progress: &Progress) -> Result<(), StoreError>;
+
+    /// Gives back what was written to an unfinished blob and is no object yet.
+    async fn release(&self, _key: &Path, _progress: &Progress) {}
 
     /// Removes an object without waiting for the disk: were it to come back after a loss of
     /// power, it would harm nobody.
     async fn forget(&self, key: &Path) -> Result<(), StoreError>;
+}
+
+/// Where data came to stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Completion {
+    /// Where the sink was told to write.
+    Here,
+    /// In an object that was whole already.
+    At(DataId),
+    /// Where the sink was told to write, but somebody else completed it, or we did and the
+    /// answer was lost. It has the right size; its bytes are still to be looked at.
+    Found,
 }
 
 /// Writes one blob's data, in order.
@@ -77,11 +116,24 @@ pub(crate) trait Sink: Send {
     /// Returns how far the data has got, once that much is on stable storage.
     async fn checkpoint(&mut self) -> Result<Progress, StoreError>;
 
-    /// Returns how far the data has got, durable or not, to discard it.
-    fn progress(&self) -> Progress;
+    /// Ends the data; on return it is on stable storage, whole.
+    async fn complete(&mut self) -> Result<Completion, StoreError>;
 
-    /// Ends the data; on return it is on stable storage, whole, under its key.
-    async fn complete(&mut self) -> Result<(), StoreError>;
+    /// Removes what this sink has written and the progress that it began with does not speak
+    /// of; failing costs room, nothing else.
+    async fn abandon(&mut self);
+
+    /// Returns whether appending so many bytes writes to what another writer of the same upload
+    /// could be writing to.
+    fn is_contended(&self, _length: u64) -> bool {
+        false
+    }
+
+    /// Returns objects that the first progress speaks of and the present one does not: to be
+    /// removed once nothing leads to the first one any more.
+    fn merged(&self) -> Vec<DataId> {
+        Vec::new()
+    }
 }
 
 /// Streams a range of an open file.
