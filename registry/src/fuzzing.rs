@@ -2,7 +2,10 @@
 //! does not hold. The fuzz targets (`fuzz/`) feed them with inputs, and a test with those that
 //! are kept in the corpora. Not part of the library unless the feature `fuzzing` is on.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -24,8 +27,9 @@ use crate::{
         query::Query,
         service, telemetry,
     },
-    jobs::retain_versions,
+    jobs::{Gc, Retention, collect},
     metrics::Metrics,
+    store::{Mode, Others, Progress, Scrub},
 };
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -383,7 +387,20 @@ pub fn records(input: &[u8]) {
         let rest = stream::iter([]);
         let _ = store.finish_upload(&name, &id, None, rest, &digest).await;
         let _ = store.expire_uploads(jiff::Timestamp::MAX).await;
-        let _ = retain_versions(&store, 1).await;
+        let gc = Gc {
+            grace: Duration::ZERO,
+            rate: 0,
+            upload_expiry: Duration::ZERO,
+            retention: Retention {
+                versions: Some(1),
+                releases: Some(1),
+            },
+            dry_run: false,
+        };
+        let (progress, stop) = (Progress::default(), watch::channel(false).1);
+        let _ = collect(&store, &gc, Others::Offline, &progress, stop).await;
+        let scrub = Scrub::new(Mode::Do, 0, |pace| pace);
+        let _ = store.scrub(&scrub, &mut |_| {}).await;
         let _ = store.delete_tag(&name, &tag).await;
         let _ = store.delete_manifest(&name, &digest).await;
         let _ = store.delete_blob(&name, &digest).await;

@@ -22,6 +22,22 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Returns a number of bytes for people.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut shown = (bytes as f64, "B");
+    for unit in UNITS {
+        if shown.0 < 1024.0 {
+            break;
+        }
+        shown = (shown.0 / 1024.0, unit);
+    }
+    match shown {
+        (_, "B") => format!("{bytes} B"),
+        (number, unit) => format!("{number:.1} {unit}"),
+    }
+}
+
 /// Says why the program ends, and returns the code that it ends with.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     let typed_wrong = error.is::<UsageError>() || error.is::<LocationError>();

@@ -4,7 +4,7 @@
 mod idle;
 mod send_file;
 
-use std::{io, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
 use http::Version;
@@ -24,7 +24,7 @@ use tower::ServiceExt as _;
 use crate::{
     access_log::AccessLog,
     http::{Access, App, Peer, Settings, service},
-    jobs::{self, Totals, Upkeep},
+    jobs::{self, ControlSocket, Jobs, Totals, Upkeep},
     limits::Limiter,
     metrics::Metrics,
     store::Store,
@@ -61,6 +61,8 @@ pub struct ServerSettings {
     pub access_log: AccessLog,
     /// Whether somebody collects traces, and wants to know more of each request.
     pub traced: bool,
+    /// The directory that is served, where operators ask for upkeep.
+    pub control: Option<PathBuf>,
 }
 
 /// Whether requests may change anything.
@@ -84,6 +86,7 @@ impl Default for ServerSettings {
             connections: None,
             access_log: AccessLog::default(),
             traced: false,
+            control: None,
         }
     }
 }
@@ -100,14 +103,25 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let totals = Arc::new(Totals::default());
     let metrics = Arc::new(Metrics::new(&store, totals.clone()));
+    let jobs = Jobs::new(
+        store.clone(),
+        settings.upkeep.clone(),
+        totals,
+        stopping.clone(),
+    );
     let upkeep = match settings.mode {
         Mode::ReadOnly => None,
-        Mode::ReadWrite => Some(tokio::spawn(jobs::run(
-            store.clone(),
-            settings.upkeep.clone(),
-            totals,
-            stopping.clone(),
-        ))),
+        Mode::ReadWrite => {
+            if let Some(directory) = &settings.control {
+                match ControlSocket::open(directory) {
+                    Ok(socket) => {
+                        tasks.spawn(socket.serve(jobs.clone(), stopping.clone()));
+                    }
+                    Err(error) => tracing::warn!(%error, "operators cannot ask for upkeep"),
+                }
+            }
+            Some(tokio::spawn(jobs::run(jobs)))
+        }
     };
     let app = App::new(
         store.clone(),

@@ -1,8 +1,14 @@
 //! Opens what the registry keeps everything in. Called by every verb that needs it.
 
-use std::{io, path::Path};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-use deploy_registry::{Store, StoreError, store::Location};
+use deploy_registry::{
+    Store, StoreError,
+    store::{Location, Others},
+};
 
 use crate::arguments::Storage;
 
@@ -26,6 +32,43 @@ pub(crate) async fn open(storage: &Storage, read_only: bool) -> anyhow::Result<S
     }
 }
 
+/// A store that a verb works on.
+pub(crate) enum Opened {
+    /// This process has it.
+    Here(Store, Others),
+    /// Another process serves this directory, and can be asked.
+    Served(PathBuf),
+}
+
+/// Opens the store that the arguments name, unless it is a directory that somebody serves.
+///
+/// # Errors
+/// They say what to do about it.
+pub(crate) async fn find(storage: &Storage) -> anyhow::Result<Opened> {
+    let location = storage.location()?;
+    let others = match &location {
+        Location::Directory(_) => Others::Offline,
+        Location::Memory | Location::Bucket(_) => Others::Served,
+    };
+    match (open(storage, false).await, location) {
+        (Ok(store), _) => Ok(Opened::Here(store, others)),
+        (Err(error), Location::Directory(directory)) if error.is::<InUse>() => {
+            Ok(Opened::Served(directory))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// In the chain of an error: another process serves the directory.
+#[derive(Debug)]
+struct InUse(String);
+
+impl fmt::Display for InUse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 fn open_directory(directory: &Path) -> anyhow::Result<Store> {
     Store::open(directory).map_err(|error| {
         let hint = match &error {
@@ -37,6 +80,10 @@ fn open_directory(directory: &Path) -> anyhow::Result<Store> {
         };
         let cause = std::error::Error::source(&error)
             .map_or_else(String::new, |cause| format!(": {cause}"));
-        anyhow::anyhow!("{error}{cause}\n{hint}")
+        let text = format!("{error}{cause}\n{hint}");
+        match error {
+            StoreError::InUse { .. } => anyhow::Error::msg(InUse(text)),
+            _ => anyhow::Error::msg(text),
+        }
     })
 }

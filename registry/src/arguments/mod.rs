@@ -7,6 +7,7 @@ mod limits;
 mod manual;
 mod serve;
 mod storage;
+mod upkeep;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf};
@@ -17,6 +18,7 @@ pub(crate) use config_file::ConfigFile;
 pub(crate) use limits::LimitFlags;
 pub(crate) use serve::{Serve, Settings, UsageError};
 pub(crate) use storage::Storage;
+pub(crate) use upkeep::{GcVerb, Output, ScrubVerb};
 
 /// Serves an OCI registry, and looks after what it keeps.
 ///
@@ -40,6 +42,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     /// Serve the registry; what happens without a verb
     Serve(Box<Serve>),
+    /// Remove what nobody needs any more, beside whoever serves it
+    Gc(GcVerb),
+    /// Read and check everything that is stored, and set aside what is damaged
+    Scrub(ScrubVerb),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the manual page, or write one page per verb

@@ -10,10 +10,11 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use deploy_registry::{Mode, ServerSettings, jobs::Upkeep};
+use deploy_registry::{Mode, ServerSettings};
 
 use super::{
     LimitFlags, Logging, Storage,
+    upkeep::UpkeepFlags,
     values::{duration, positive_duration},
 };
 
@@ -69,19 +70,6 @@ struct Network {
     /// Connections at once; more wait until one ends. 0 is any number.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     max_connections: usize,
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Upkeep")]
-struct UpkeepFlags {
-    /// How many versions of each component to keep, besides those that a tagged release uses;
-    /// 0 keeps all.
-    #[arg(long, value_name = "NUMBER", default_value_t = 10)]
-    maxver: usize,
-
-    /// Time between two rounds of upkeep: removing old versions, ending dead uploads.
-    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration)]
-    upkeep: Duration,
 }
 
 /// What somebody may do.
@@ -146,11 +134,7 @@ impl Serve {
             server: ServerSettings {
                 deadline: Some(network.deadline).filter(|deadline| !deadline.is_zero()),
                 idle: network.idle,
-                upkeep: Upkeep {
-                    versions: NonZeroUsize::new(upkeep.maxver).map(NonZeroUsize::get),
-                    interval: upkeep.upkeep,
-                    ..Upkeep::default()
-                },
+                upkeep: upkeep.settings(),
                 mode: match read_only {
                     true => Mode::ReadOnly,
                     false => Mode::ReadWrite,
@@ -221,7 +205,7 @@ mod tests {
         assert_eq!(settings.addresses, ["127.0.0.1:0".parse().unwrap()]);
         let place = Ok(Location::Directory("/srv".into()));
         assert_eq!(settings.storage.location(), place);
-        assert_eq!(settings.server.upkeep.versions, None);
+        assert_eq!(settings.server.upkeep.retention.versions, None);
         assert_eq!(settings.server.deadline, None);
     }
 
@@ -236,7 +220,7 @@ mod tests {
         );
         let place = Ok(Location::Directory("/var/lib/deploy-registry".into()));
         assert_eq!(settings.storage.location(), place);
-        assert_eq!(settings.server.upkeep.versions, Some(10));
+        assert_eq!(settings.server.upkeep.retention.versions, Some(10));
         assert_eq!(settings.server.deadline, Some(Duration::from_secs(1800)));
     }
 

@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use anyhow::{Context as _, Result};
-use deploy_registry::{AccessFormat, AccessLog, Limiter, serve, server::Mode};
+use deploy_registry::{AccessFormat, AccessLog, Limiter, serve, server::Mode, store::Location};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -59,13 +59,16 @@ fn access_log(logging: &Logging) -> Result<AccessLog> {
     }
 }
 
-async fn run_until_stopped(settings: Settings, reload: Reload) -> Result<()> {
+async fn run_until_stopped(mut settings: Settings, reload: Reload) -> Result<()> {
     // From before anything is done, so that no signal finds us unprepared.
     let mut hangup = signal(SignalKind::hangup()).context("watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
     let read_only = settings.server.mode == Mode::ReadOnly;
     let store = storage::open(&settings.storage, read_only).await?;
+    if let Location::Directory(directory) = settings.storage.location()? {
+        settings.server.control = Some(directory);
+    }
     let listener = TcpListener::bind(settings.addresses.as_slice())
         .await
         .with_context(|| format!("cannot listen on `{}`", listed(&settings)))?;

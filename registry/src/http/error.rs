@@ -174,6 +174,12 @@ impl From<StoreError> for ApiError {
                 "the registry's storage is full: nothing was stored",
                 error,
             ),
+            StoreError::Removing(_) | StoreError::Contended(_) => Self::internal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "what was to be written is changed by others at this moment: try again",
+                error,
+            )
+            .header(header::RETRY_AFTER, RETRY_AFTER),
             error if error.is_transient() => Self::internal(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the registry's storage does not answer at the moment",
@@ -181,6 +187,7 @@ impl From<StoreError> for ApiError {
             )
             .header(header::RETRY_AFTER, RETRY_AFTER),
             StoreError::Damaged { .. }
+            | StoreError::Stopped
             | StoreError::InUse { .. }
             | StoreError::Directory { .. }
             | StoreError::Backend(_) => Self::internal(

@@ -1,97 +1,32 @@
-//! Upkeep: what a registry does beside serving. Run by [`crate::server`], every job a function
-//! of the store that can be called on its own.
+//! Upkeep: what a registry does beside serving, on timers of its own and when an operator asks.
+//! Run by [`crate::server`] and by the program's verbs.
+//!
+//! ```text
+//! control                  an operator asks the process that serves a directory
+//!   schedule               timers
+//!     gc  retention        what goes, and what is collected
+//!     totals               what was done, for the metrics
+//! ```
 
+mod control;
+mod gc;
 mod retention;
+mod schedule;
 mod totals;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::watch, time::MissedTickBehavior};
+use jiff::SignedDuration;
 
-pub use retention::{Retained, retain_versions};
-pub(crate) use totals::Totals;
+pub use control::{Answer, ControlError, ControlSocket, Wish, ask};
+pub use gc::{Gc, collect};
+pub use retention::{Retained, Retention, retain};
+pub(crate) use schedule::run;
+pub use schedule::{Jobs, Upkeep};
+pub(crate) use totals::Rounds;
+pub use totals::Totals;
 
-use crate::store::Store;
-
-/// What is done, and how often.
-#[derive(Clone, Debug)]
-pub struct Upkeep {
-    /// How many versions of a component are kept; all of them without a number.
-    pub versions: Option<usize>,
-    /// Uploads that nothing arrives for are ended after this time.
-    pub upload_expiry: Duration,
-    /// Time between two rounds. The first one begins at once.
-    pub interval: Duration,
-}
-
-impl Default for Upkeep {
-    fn default() -> Self {
-        Self {
-            versions: None,
-            upload_expiry: Duration::from_secs(24 * 60 * 60),
-            interval: Duration::from_secs(60 * 60),
-        }
-    }
-}
-
-/// Does a round of upkeep now and then until `stopping` turns true. What fails is logged and
-/// tried again in the next round.
-pub(crate) async fn run(
-    store: Store,
-    upkeep: Upkeep,
-    totals: Arc<Totals>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let mut rounds = tokio::time::interval(upkeep.interval);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            _ = rounds.tick() => {}
-        }
-        tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            () = round(&store, &upkeep, &totals) => {}
-        }
-    }
-}
-
-async fn round(store: &Store, upkeep: &Upkeep, totals: &Totals) {
-    let age = SignedDuration::try_from(upkeep.upload_expiry).unwrap_or(SignedDuration::MAX);
-    let before = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::MIN);
-    match store.expire_uploads(before).await {
-        Ok(0) => {}
-        Ok(expired) => {
-            totals.uploads_expired.add(expired as u64);
-            tracing::info!(
-                uploads.expired = expired,
-                "ended uploads that nothing arrives for"
-            );
-        }
-        Err(error) => {
-            totals.failures.add(1);
-            tracing::error!(cause = ?error, "cannot end uploads that nothing arrives for")
-        }
-    }
-    if let Some(versions) = upkeep.versions {
-        match retain_versions(store, versions).await {
-            Ok(Retained { removed: 0, .. }) => {}
-            Ok(Retained { removed, kept }) => {
-                totals.versions_removed.add(removed as u64);
-                tracing::info!(
-                    versions.removed = removed,
-                    versions.kept = kept,
-                    "removed old versions"
-                );
-            }
-            Err(error) => {
-                totals.failures.add(1);
-                tracing::error!(cause = ?error, "cannot remove old versions");
-            }
-        }
-    }
-    totals.rounds.add(1);
-    let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
-    totals.last_round.set(now);
+/// A length of time that is too long to be told from for ever is as long as can be.
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use deploy_spec::{Digest, RepositoryName};
 use futures::{StreamExt as _, stream::BoxStream};
 use jiff::Timestamp;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,30 +18,51 @@ use super::{
     error::StoreError,
     ingest::{Place, Settled},
     keys::{self, DataId},
-    objects::{Content, Created, Version},
+    objects::Content,
     record,
+    state::{Collectable, Established, Found, RELY, Seen, Standing, State},
 };
 
 /// The header of the object that publishes a blob.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct BlobRecord {
+pub(super) struct BlobRecord {
     /// Size of the blob in bytes.
-    size: u64,
+    pub(super) size: u64,
     /// Where the bytes are; absent where they follow this header.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    data: Option<DataId>,
+    pub(super) data: Option<DataId>,
     /// When it was published.
-    created: Timestamp,
-    /// Whether it may be read.
+    pub(super) created: Timestamp,
+    #[serde(default, skip_serializing_if = "State::is_live")]
     state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
 }
 
-/// What a collector and those who need the blob agree on by conditional writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    /// It may be read.
-    Live,
+impl Collectable for BlobRecord {
+    fn standing(&self) -> Standing {
+        Standing {
+            state: self.state,
+            since: self.since,
+        }
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        (self.state, self.since) = (standing.state, standing.since);
+    }
+}
+
+impl BlobRecord {
+    /// Returns what stands for a record that nobody can read, while that is removed.
+    pub(super) fn unreadable(now: Timestamp) -> Self {
+        Self {
+            size: 0,
+            data: None,
+            created: now,
+            state: State::Live,
+            since: None,
+        }
+    }
 }
 
 /// A blob that is there.
@@ -68,7 +90,8 @@ impl Blob {
 pub type BlobStream = BoxStream<'static, Result<Bytes, StoreError>>;
 
 impl Store {
-    /// Returns the blob, where it is a member of the repository.
+    /// Returns the blob, where it is a member of the repository. It stays for the time of a
+    /// collector's grace at least, whoever needs it besides the caller.
     ///
     /// # Errors
     /// [`StoreError::BlobUnknown`] where it is not.
@@ -77,27 +100,12 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Blob, StoreError> {
-        (self.objects())
-            .warm(&[&keys::member(repository, digest), &keys::blob(digest)])
-            .await;
+        let (marker, record) = (keys::member(repository, digest), keys::blob(digest));
+        self.objects().warm(&[&marker, &record]).await;
         let (member, blob) =
-            tokio::try_join!(self.is_member(repository, digest), self.published(digest))?;
+            tokio::try_join!(self.rely_on_marker(&marker), self.published(digest))?;
         blob.filter(|_| member)
-            .map(|(blob, _)| blob)
             .ok_or_else(|| StoreError::BlobUnknown(digest.clone()))
-    }
-
-    /// Returns whether the blob has a marker in the repository.
-    async fn is_member(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<bool, StoreError> {
-        let size = self
-            .objects()
-            .size(&keys::member(repository, digest))
-            .await?;
-        Ok(size.is_some())
     }
 
     /// Returns whether the blob is there to be pulled from the repository.
@@ -113,28 +121,13 @@ impl Store {
         }
     }
 
-    /// Returns the blob, whatever repository it is in.
-    async fn published(&self, digest: &Digest) -> Result<Option<(Blob, Version)>, StoreError> {
+    /// Returns the blob, whatever repository it is in, for somebody who will rely on it.
+    async fn published(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let key = keys::blob(digest);
-        let Some(object) = self.objects().read(&key).await? else {
-            return Ok(None);
-        };
-        let (record, bytes) = record::decode::<BlobRecord>(&key, &object.bytes)?;
-        let source = match record.data {
-            Some(data) => Source::Data(data),
-            None if bytes.len() as u64 == record.size => Source::Inline(bytes),
-            None => {
-                return Err(StoreError::Damaged {
-                    key: key.to_string(),
-                    reason: format!("it holds {} of {} bytes", bytes.len(), record.size),
-                });
-            }
-        };
-        let blob = Blob {
-            size: record.size,
-            source,
-        };
-        Ok(Some((blob, object.version)))
+        match self.rely::<BlobRecord>(&key).await? {
+            Some(seen) => blob_of(&key, &seen).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Returns a part of the blob's bytes. `range` lies within its size.
@@ -184,6 +177,7 @@ impl Store {
         digest: &Digest,
         settled: Settled,
     ) -> Result<(), StoreError> {
+        let began = self.now();
         let data = match &settled.place {
             Place::Data(data) => Some(data.clone()),
             Place::Inline(_) => None,
@@ -194,12 +188,23 @@ impl Store {
             self.add_member(repository, digest)
         );
         if let (Err(StoreError::Full), Some(data)) = (&published, &data)
-            && let Ok(None) = self.published(digest).await
+            && let Ok(Found::Nothing) = self.find::<BlobRecord>(&keys::blob(digest)).await
         {
             // Surely not written. After other errors it may still come to be, and needs its data.
             self.discard_data(data).await;
         }
-        published.and(member)
+        published.and(member)?;
+        if self.now().duration_since(began) <= RELY {
+            return Ok(());
+        }
+        // We stood still for so long that any of it may have passed for litter.
+        match self.blob(repository, digest).await {
+            Ok(blob) if self.is_whole(&blob).await? => Ok(()),
+            Ok(_) | Err(StoreError::BlobUnknown(_)) => {
+                Err(StoreError::Contended(keys::blob(digest).to_string()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn add_member(
@@ -207,9 +212,7 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        let key = keys::member(repository, digest);
-        self.objects().create(&key, Bytes::new().into()).await?;
-        Ok(())
+        self.set_marker(&keys::member(repository, digest)).await
     }
 
     async fn publish_record(&self, digest: &Digest, settled: Settled) -> Result<(), StoreError> {
@@ -220,49 +223,45 @@ impl Store {
         let record = BlobRecord {
             size: settled.size,
             data: data.clone(),
-            created: Timestamp::now(),
+            created: self.now(),
             state: State::Live,
+            since: None,
         };
         let key = keys::blob(digest);
         let payload = record::encode(&record, bytes);
-        // Once more where a damaged record changes while we mend it.
+        // Once more where what we mend changes meanwhile.
         loop {
-            match self.objects().create(&key, payload.clone()).await? {
-                Created::New => return Ok(()),
-                Created::Existed => {}
-            }
-            let mended = match self.published(digest).await {
-                // A write that seemed to fail, and was tried again, had been done.
-                Ok(Some((blob, _))) if blob.is_at(data.as_ref()) => return Ok(()),
-                Ok(Some((blob, version))) => match self.is_whole(&blob).await? {
-                    true => {
-                        if let Some(data) = &data {
-                            self.discard_data(data).await;
+            let version = match self.establish::<BlobRecord>(&key, payload.clone()).await? {
+                Established::Written => return Ok(()),
+                Established::There(seen) => {
+                    match blob_of(&key, &seen) {
+                        // A write that seemed to fail, and was tried again, had been done.
+                        Ok(blob) if blob.is_at(data.as_ref()) => return Ok(()),
+                        Ok(blob) if self.is_whole(&blob).await? => {
+                            if let Some(data) = &data {
+                                self.discard_data(data).await;
+                            }
+                            return Ok(());
                         }
-                        return Ok(());
+                        _ => {}
                     }
-                    false => {
-                        self.objects()
-                            .update(&key, payload.clone(), version)
-                            .await?
-                    }
-                },
-                Ok(None) => false,
-                Err(StoreError::Damaged { reason, .. }) => {
-                    tracing::warn!(blob.digest = %digest, reason, "mending a damaged blob");
-                    self.objects().replace(&key, payload.clone()).await?;
-                    true
+                    seen.version
                 }
-                Err(error) => return Err(error),
+                Established::Damaged { version } => version,
             };
-            if mended {
+            tracing::warn!(blob.digest = %digest, "mending a damaged blob");
+            if self
+                .objects()
+                .update(&key, payload.clone(), version)
+                .await?
+            {
                 return Ok(());
             }
         }
     }
 
     /// Returns whether the bytes are where the record says, as many as it says.
-    async fn is_whole(&self, blob: &Blob) -> Result<bool, StoreError> {
+    pub(super) async fn is_whole(&self, blob: &Blob) -> Result<bool, StoreError> {
         match &blob.source {
             Source::Inline(_) => Ok(true),
             Source::Data(data) => Ok(self.objects().size(&data.key()).await? == Some(blob.size)),
@@ -311,14 +310,20 @@ impl Store {
         from: Option<&RepositoryName>,
         digest: &Digest,
     ) -> Result<bool, StoreError> {
-        let there = match from {
-            Some(from) => self.has_blob(from, digest).await?,
-            None => self.published(digest).await?.is_some(),
-        };
-        if there {
+        loop {
+            let looked = self.now();
+            let there = match from {
+                Some(from) => self.has_blob(from, digest).await?,
+                None => self.published(digest).await?.is_some(),
+            };
+            if !there {
+                return Ok(false);
+            }
             self.add_member(repository, digest).await?;
+            if self.now().duration_since(looked) <= RELY {
+                return Ok(true);
+            }
         }
-        Ok(there)
     }
 
     /// Removes the blob from the repository, durably. Its bytes stay for other repositories;
@@ -331,11 +336,36 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<(), StoreError> {
-        if !self.has_blob(repository, digest).await? {
+        let (marker, record) = (keys::member(repository, digest), keys::blob(digest));
+        let there = self.has_marker(&marker).await?
+            && match self.look::<BlobRecord>(&record).await {
+                Ok(seen) => seen.is_some(),
+                // Damaged, and in the way.
+                Err(StoreError::Damaged { .. }) => true,
+                Err(error) => return Err(error),
+            };
+        if !there {
             return Err(StoreError::BlobUnknown(digest.clone()));
         }
-        self.objects()
-            .remove(&keys::member(repository, digest))
-            .await
+        self.objects().remove(&marker).await
     }
+}
+
+/// Returns the blob that a record publishes.
+///
+/// # Errors
+/// [`StoreError::Damaged`] where it does not hold the bytes that it speaks of.
+pub(super) fn blob_of(key: &Path, seen: &Seen<BlobRecord>) -> Result<Blob, StoreError> {
+    let size = seen.header.size;
+    let source = match &seen.header.data {
+        Some(data) => Source::Data(data.clone()),
+        None if seen.body.len() as u64 == size => Source::Inline(seen.body.clone()),
+        None => {
+            return Err(StoreError::Damaged {
+                key: key.to_string(),
+                reason: format!("it holds {} of {size} bytes", seen.body.len()),
+            });
+        }
+    };
+    Ok(Blob { size, source })
 }

@@ -1,7 +1,6 @@
 //! The catalog: which repositories there are. One key a repository, entered with its first
 //! manifest, gone with its last.
 
-use bytes::Bytes;
 use deploy_spec::RepositoryName;
 use futures::{StreamExt as _, TryStreamExt as _};
 
@@ -27,8 +26,7 @@ impl Store {
         &self,
         repository: &RepositoryName,
     ) -> Result<bool, StoreError> {
-        let size = self.objects().size(&keys::catalog(repository)).await?;
-        Ok(size.is_some())
+        self.has_marker(&keys::catalog(repository)).await
     }
 
     /// Enters the repository. Call it when its manifest is written.
@@ -36,9 +34,7 @@ impl Store {
         &self,
         repository: &RepositoryName,
     ) -> Result<(), StoreError> {
-        let key = keys::catalog(repository);
-        self.objects().create(&key, Bytes::new().into()).await?;
-        Ok(())
+        self.set_marker(&keys::catalog(repository)).await
     }
 
     /// Removes the repository where it has no manifests. Call it when one is removed.

@@ -70,6 +70,15 @@ pub enum StoreError {
     /// No room is left. Nothing was published, and reading goes on.
     #[error("storage is full")]
     Full,
+    /// Upkeep is removing what was to be written; later it can be.
+    #[error("`{0}` is being removed at this moment")]
+    Removing(String),
+    /// Others changed what was to be written again and again, or while this request stood still.
+    #[error("`{0}` is changed by others at this moment")]
+    Contended(String),
+    /// It was told to stop. What it had begun is finished.
+    #[error("stopped")]
+    Stopped,
     /// A stored object is not as it was written.
     #[error("stored object `{key}` is damaged: {reason}")]
     Damaged {

@@ -6,9 +6,10 @@
 //! So of all writers one at most gets what it wrote acknowledged, and only who holds the fence
 //! publishes or removes data that the session names.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use object_store::{PutPayload, path::Path};
+use tokio::time::Instant;
 
 use super::{
     error::StoreError,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::upload_id::UploadId;
 
 /// Names the bytes of one blob, at random: they are written while their digest is unknown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct DataId(String);
 
 impl DataId {
@@ -95,6 +95,84 @@ pub(crate) fn digest_of(key: &Path) -> Option<Digest> {
     let hex = parts.next()?;
     let algorithm: Algorithm = parts.next()?.parse().ok()?;
     Digest::from_hex(algorithm, hex).ok()
+}
+
+/// Returns the prefix of all referrers in a repository.
+pub(crate) fn all_referrers(repository: &RepositoryName) -> Path {
+    key(format!("repos/{repository}/_referrers"))
+}
+
+/// Returns subject and digest of a referrer's marker.
+pub(crate) fn referrer_of(key: &Path) -> Option<(Digest, Digest)> {
+    let (rest, _) = key.as_ref().rsplit_once('/')?;
+    let (subject, _) = rest.rsplit_once('/')?;
+    Some((digest_of(&Path::parse(subject).ok()?)?, digest_of(key)?))
+}
+
+/// Returns the prefix of everything that belongs to a repository.
+pub(crate) fn repositories() -> Path {
+    key("repos".to_owned())
+}
+
+/// Returns the repository that a key below [`repositories`] belongs to. All keys of one
+/// repository follow each other in a listing: they alone begin with its name and `/_`.
+pub(crate) fn owner_of(key: &Path) -> Option<RepositoryName> {
+    let (name, _) = key.as_ref().strip_prefix("repos/")?.split_once("/_")?;
+    name.parse().ok()
+}
+
+/// Returns the blob whose marker in a repository this is; nothing for other keys.
+pub(crate) fn member_of(key: &Path) -> Option<Digest> {
+    let (_, rest) = key.as_ref().split_once("/_")?;
+    rest.strip_prefix("blobs/").and_then(|_| digest_of(key))
+}
+
+/// Returns the blob that a record below [`blobs`] publishes; nothing for other keys.
+pub(crate) fn blob_of(key: &Path) -> Option<Digest> {
+    let mut parts = key.as_ref().strip_prefix("blobs/")?.split('/');
+    let algorithm: Algorithm = parts.next()?.parse().ok()?;
+    let (_shard, hex) = (parts.next()?, parts.next()?);
+    Digest::from_hex(algorithm, hex).ok()
+}
+
+/// Returns the name of the data with this key, below [`data`].
+pub(crate) fn data_of(key: &Path) -> Option<DataId> {
+    let (shard, rest) = key.as_ref().strip_prefix("data/")?.split_once('/')?;
+    Some(DataId(format!("{shard}{rest}")))
+}
+
+/// Returns repository and digest of a manifest's key; nothing for other keys.
+pub(crate) fn manifest_of(key: &Path) -> Option<(RepositoryName, Digest)> {
+    let (name, rest) = key.as_ref().strip_prefix("repos/")?.split_once("/_")?;
+    rest.strip_prefix("manifests/")?;
+    Some((name.parse().ok()?, digest_of(key)?))
+}
+
+/// Returns the prefix of all records that publish blobs.
+pub(crate) fn blobs() -> Path {
+    key("blobs".to_owned())
+}
+
+/// Returns the prefix of the bytes of large blobs.
+pub(crate) fn data() -> Path {
+    key("data".to_owned())
+}
+
+/// Returns the key of what one kind of upkeep remembers.
+pub(crate) fn upkeep(kind: &'static str) -> Path {
+    key(format!("upkeep/{kind}"))
+}
+
+/// Returns a new key for something that is set aside.
+pub(crate) fn quarantined(digest: &Digest) -> Path {
+    let (algorithm, hex) = (digest.algorithm(), digest.hex());
+    let number = rand::rng().random::<u32>();
+    key(format!("quarantine/{algorithm}/{hex}-{number:08x}"))
+}
+
+/// Returns the prefix of all that is set aside.
+pub(crate) fn quarantine() -> Path {
+    key("quarantine".to_owned())
 }
 
 /// Returns the key of an upload's session.

@@ -12,23 +12,61 @@ use deploy_spec::{
 };
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::{Store, error::StoreError, keys, objects::Created, record, tags::TagRecord};
+use super::{
+    Store,
+    error::StoreError,
+    keys,
+    state::{Collectable, Established, RELY, Seen, Standing, State},
+    tags::TagRecord,
+};
 
 /// Content that is looked for at the same time while a manifest is checked.
 const CHECK_AT_ONCE: usize = 16;
 
 /// The header of a manifest's object; its bytes follow, exactly as received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct ManifestRecord {
-    media_type: String,
-    size: u64,
+pub(super) struct ManifestRecord {
+    pub(super) media_type: String,
+    pub(super) size: u64,
     /// When it first came to this repository.
-    created: Timestamp,
+    pub(super) created: Timestamp,
     /// The manifest that it refers to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    subject: Option<Digest>,
+    pub(super) subject: Option<Digest>,
+    #[serde(default, skip_serializing_if = "State::is_live")]
+    state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+}
+
+impl Collectable for ManifestRecord {
+    fn standing(&self) -> Standing {
+        Standing {
+            state: self.state,
+            since: self.since,
+        }
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        (self.state, self.since) = (standing.state, standing.since);
+    }
+}
+
+impl ManifestRecord {
+    /// Returns what stands for a record that nobody can read, while that is removed.
+    pub(super) fn unreadable(now: Timestamp) -> Self {
+        Self {
+            media_type: String::new(),
+            size: 0,
+            created: now,
+            subject: None,
+            state: State::Live,
+            since: None,
+        }
+    }
 }
 
 /// A manifest that is there.
@@ -101,7 +139,8 @@ pub struct Stored {
 }
 
 impl Store {
-    /// Returns the manifest that the reference means.
+    /// Returns the manifest that the reference means. One that is asked for by its digest stays
+    /// for the time of a collector's grace at least.
     ///
     /// # Errors
     /// [`StoreError::ManifestUnknown`] where there is none.
@@ -111,38 +150,34 @@ impl Store {
         reference: &Reference,
     ) -> Result<Manifest, StoreError> {
         let unknown = || StoreError::ManifestUnknown(reference.to_string());
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => self.tag(repository, tag).await?.ok_or_else(unknown)?.digest,
+        let found = match reference {
+            Reference::Digest(digest) => {
+                let key = keys::manifest(repository, digest);
+                match self.rely::<ManifestRecord>(&key).await? {
+                    Some(seen) => Some(manifest_of(&key, digest, seen)?),
+                    None => None,
+                }
+            }
+            // Its tag keeps it.
+            Reference::Tag(tag) => {
+                let tag = self.tag(repository, tag).await?.ok_or_else(unknown)?;
+                self.read_manifest(repository, &tag.digest).await?
+            }
         };
-        self.read_manifest(repository, &digest)
-            .await?
-            .ok_or_else(unknown)
+        found.ok_or_else(unknown)
     }
 
-    pub(super) async fn read_manifest(
+    /// Returns the manifest as readers see it.
+    pub(crate) async fn read_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<Option<Manifest>, StoreError> {
         let key = keys::manifest(repository, digest);
-        let Some(object) = self.objects().read(&key).await? else {
-            return Ok(None);
-        };
-        let (record, bytes) = record::decode::<ManifestRecord>(&key, &object.bytes)?;
-        if bytes.len() as u64 != record.size {
-            return Err(StoreError::Damaged {
-                key: key.to_string(),
-                reason: format!("it holds {} of {} bytes", bytes.len(), record.size),
-            });
+        match self.look::<ManifestRecord>(&key).await? {
+            Some(seen) => manifest_of(&key, digest, seen).map(Some),
+            None => Ok(None),
         }
-        Ok(Some(Manifest {
-            digest: digest.clone(),
-            media_type: record.media_type,
-            bytes,
-            created: record.created,
-            subject: record.subject,
-        }))
     }
 
     /// Returns what a reference means, by reading as little as possible.
@@ -195,7 +230,8 @@ impl Store {
         };
         let outline = Outline::parse(new.content_type, &new.bytes)?;
         self.check_condition(repository, &new).await?;
-        let missing = self.check_content(repository, &outline).await?;
+        let mut looked = self.now();
+        let mut missing = self.check_content(repository, &outline).await?;
 
         // A deletion of the same manifest must not fall between manifest and tag.
         let _guard = self.lock_for_writing(repository).await;
@@ -205,35 +241,62 @@ impl Store {
             .map(|subject| subject.digest.clone());
         if let Some(subject) = &subject {
             let marker = keys::referrer(repository, subject, &digest);
-            self.objects().create(&marker, Bytes::new().into()).await?;
+            self.set_marker(&marker).await?;
         }
         let media_type = match new.content_type.map(without_parameters) {
             Some(pushed) if !pushed.is_empty() => pushed.to_owned(),
-            _ => outline.media_type,
+            _ => outline.media_type.clone(),
         };
         let size = new.bytes.len() as u64;
         let record = ManifestRecord {
             media_type: media_type.clone(),
             size,
-            created: Timestamp::now(),
+            created: self.now(),
             subject: subject.clone(),
+            state: State::Live,
+            since: None,
         };
-        self.write_manifest(repository, &digest, record, new.bytes)
+        self.write_manifest(repository, &digest, &record, &new.bytes)
             .await?;
         self.enter_repository(repository).await?;
-        let record = TagRecord {
+        while self.now().duration_since(looked) > RELY {
+            // What we saw may be gone by now. From here on, the manifest keeps it.
+            looked = self.now();
+            missing = self.check_content(repository, &outline).await?;
+            self.write_manifest(repository, &digest, &record, &new.bytes)
+                .await?;
+        }
+        let tag_record = TagRecord {
             digest: digest.clone(),
             media_type,
             size,
-            moved: Timestamp::now(),
+            moved: self.now(),
         };
         if let Reference::Tag(tag) = new.reference {
-            self.move_tag(repository, tag, &record, &new.condition)
+            self.move_tag(repository, tag, &tag_record, &new.condition)
                 .await?;
         }
         for tag in new.tags {
-            self.move_tag(repository, tag, &record, &Condition::None)
+            self.move_tag(repository, tag, &tag_record, &Condition::None)
                 .await?;
+        }
+        // Another replica may have deleted the manifest meanwhile, and be about to delete what
+        // tags of it there were: only what is written behind that stays.
+        while !self.objects().is_exclusive() && !self.is_written(repository, &digest).await? {
+            self.write_manifest(repository, &digest, &record, &new.bytes)
+                .await?;
+            if let Some(subject) = &subject {
+                self.set_marker(&keys::referrer(repository, subject, &digest))
+                    .await?;
+            }
+            self.enter_repository(repository).await?;
+            let tag = match new.reference {
+                Reference::Tag(tag) => Some(tag),
+                Reference::Digest(_) => None,
+            };
+            for tag in tag.into_iter().chain(new.tags) {
+                self.renew_tag(repository, tag, &tag_record).await?;
+            }
         }
         Ok(Stored {
             digest,
@@ -262,24 +325,48 @@ impl Store {
         }
     }
 
+    /// Lets the manifest be there, alive.
     async fn write_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        record: ManifestRecord,
-        bytes: Bytes,
+        record: &ManifestRecord,
+        bytes: &Bytes,
     ) -> Result<(), StoreError> {
         let key = keys::manifest(repository, digest);
-        let payload = record::encode(&record, [bytes]);
-        if self.objects().create(&key, payload.clone()).await? == Created::New {
-            return Ok(());
+        let payload = record.encode(bytes.clone());
+        loop {
+            let version = match self.establish(&key, payload.clone()).await? {
+                Established::Written => return Ok(()),
+                Established::There::<ManifestRecord>(seen)
+                    if seen.header.media_type == record.media_type
+                        && seen.body.len() as u64 == record.size =>
+                {
+                    return Ok(());
+                }
+                // Called something else this time, or damaged: ours is right.
+                Established::There(Seen { version, .. }) | Established::Damaged { version } => {
+                    version
+                }
+            };
+            if self
+                .objects()
+                .update(&key, payload.clone(), version)
+                .await?
+            {
+                return Ok(());
+            }
         }
-        match self.read_manifest(repository, digest).await {
-            Ok(Some(existing)) if existing.media_type == record.media_type => Ok(()),
-            // Called something else this time, removed meanwhile, or damaged: ours is right.
-            Ok(_) | Err(StoreError::Damaged { .. }) => self.objects().replace(&key, payload).await,
-            Err(error) => Err(error),
-        }
+    }
+
+    /// Returns whether a manifest that was just written still is.
+    async fn is_written(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let key = keys::manifest(repository, digest);
+        Ok(self.objects().size(&key).await?.is_some())
     }
 
     /// Checks that what the manifest is made of is there, and returns how much of it is not.
@@ -337,11 +424,11 @@ impl Store {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<bool, StoreError> {
-        let size = self
-            .objects()
-            .size(&keys::manifest(repository, digest))
-            .await?;
-        Ok(size.is_some())
+        let key = keys::manifest(repository, digest);
+        match self.rely::<ManifestRecord>(&key).await {
+            Err(StoreError::Damaged { .. }) => Ok(false),
+            found => Ok(found?.is_some()),
+        }
     }
 
     /// Removes the manifest with all its tags, durably.
@@ -354,45 +441,6 @@ impl Store {
         digest: &Digest,
     ) -> Result<(), StoreError> {
         let _guard = self.lock_for_deleting(repository).await;
-        let tags = self.tags_of(repository, digest).await?;
-        self.remove_manifest(repository, digest, tags).await
-    }
-
-    /// Removes the manifest where no tag means it. Tags of it that appear meanwhile stay, and
-    /// it with them.
-    ///
-    /// # Errors
-    /// [`StoreError::ManifestUnknown`] where there is none.
-    pub async fn delete_untagged(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<(), StoreError> {
-        let _guard = self.lock_for_deleting(repository).await;
-        if self.tags_of(repository, digest).await?.is_empty() {
-            self.remove_manifest(repository, digest, Vec::new()).await?;
-        }
-        Ok(())
-    }
-
-    async fn tags_of(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-    ) -> Result<Vec<Tag>, StoreError> {
-        let tags = self.all_tags(repository).await?;
-        let ours = tags
-            .into_iter()
-            .filter(|(_, record)| record.digest == *digest);
-        Ok(ours.map(|(tag, _)| tag).collect())
-    }
-
-    async fn remove_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        tags: Vec<Tag>,
-    ) -> Result<(), StoreError> {
         let unknown = || StoreError::ManifestUnknown(digest.to_string());
         let subject = match self.read_manifest(repository, digest).await {
             Ok(found) => found.ok_or_else(unknown)?.subject,
@@ -400,24 +448,62 @@ impl Store {
             Err(StoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
-        futures::stream::iter(tags.into_iter().map(Ok))
-            .try_for_each_concurrent(CHECK_AT_ONCE, |tag| async move {
-                match self.delete_tag(repository, &tag).await {
-                    Err(StoreError::ManifestUnknown(_)) => Ok(()),
-                    done => done,
-                }
-            })
-            .await?;
-        self.objects()
-            .remove(&keys::manifest(repository, digest))
-            .await?;
-        if let Some(subject) = subject {
+        self.remove_tags_of(repository, digest).await?;
+        let key = keys::manifest(repository, digest);
+        self.objects().remove(&key).await?;
+        if !self.objects().is_exclusive() {
+            // Of a pusher elsewhere that looked before.
+            self.remove_tags_of(repository, digest).await?;
+        }
+        if let Some(subject) = subject
+            && self.objects().size(&key).await?.is_none()
+        {
             self.objects()
                 .remove(&keys::referrer(repository, &subject, digest))
                 .await?;
         }
         self.leave_repository(repository).await
     }
+
+    /// Removes the tags of a manifest, unless they move meanwhile.
+    async fn remove_tags_of(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        let mut tags = self.judge_tags(repository).await?;
+        tags.retain(|judged| judged.record.digest == *digest);
+        futures::stream::iter(tags.into_iter().map(Ok))
+            .try_for_each_concurrent(CHECK_AT_ONCE, |judged| async move {
+                self.retire_tag(repository, judged).await.map(drop)
+            })
+            .await
+    }
+}
+
+/// Returns the manifest that an object holds.
+///
+/// # Errors
+/// [`StoreError::Damaged`] where it does not hold all of it.
+pub(super) fn manifest_of(
+    key: &Path,
+    digest: &Digest,
+    seen: Seen<ManifestRecord>,
+) -> Result<Manifest, StoreError> {
+    let (record, bytes) = (seen.header, seen.body);
+    if bytes.len() as u64 != record.size {
+        return Err(StoreError::Damaged {
+            key: key.to_string(),
+            reason: format!("it holds {} of {} bytes", bytes.len(), record.size),
+        });
+    }
+    Ok(Manifest {
+        digest: digest.clone(),
+        media_type: record.media_type,
+        bytes,
+        created: record.created,
+        subject: record.subject,
+    })
 }
 
 /// Large manifests take milliseconds: those go where that harms nobody.

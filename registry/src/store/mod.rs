@@ -2,9 +2,11 @@
 //! `http` and `jobs`.
 //!
 //! ```text
+//! collect  scrub  quarantine                        upkeep, beside everything else
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
 //!   ingest  sessions  claims  fence  watch          taking bytes in, not colliding, waiting
-//!     keys  record  objects  data                   how it is laid out and written
+//!   state  markers                                  what may be removed, and when
+//!     keys  record  objects  data  clock            how it is laid out and written
 //!       metered  meter                              counting what is asked of it
 //!         local | backend: any object_store         where
 //! ```
@@ -13,6 +15,8 @@ mod backend;
 mod blobs;
 mod catalog;
 mod claims;
+mod clock;
+mod collect;
 mod data;
 mod error;
 mod fence;
@@ -20,13 +24,18 @@ mod ingest;
 mod keys;
 mod local;
 mod manifests;
+mod markers;
 pub(crate) mod meter;
 mod metered;
 mod objects;
+mod quarantine;
 mod record;
 mod redacted;
 mod referrers;
+mod rota;
+mod scrub;
 mod sessions;
+mod state;
 mod tags;
 mod upload_id;
 mod uploads;
@@ -41,15 +50,21 @@ use std::{
 
 use deploy_spec::{RepositoryName, Tag};
 use futures::{Stream, TryStreamExt as _};
+use jiff::Timestamp;
 use object_store::{ObjectStore, memory::InMemory, multipart::MultipartStore};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use backend::{Bucket, ConnectError, Location, LocationError, Provider};
 pub use blobs::{Blob, BlobStream};
+pub use clock::Clock;
+pub(crate) use collect::Event;
+pub use collect::{Collected, Collection, Counts, Kind, Mode, Others, Pace, Progress};
 pub use error::{BodyError, StoreError};
 pub use manifests::{Condition, Manifest, NewManifest, Stored};
 pub use objects::Content;
 pub use referrers::Referrers;
+pub use scrub::{Damage, Scrub, Scrubbed};
+pub(crate) use tags::JudgedTag;
 pub use tags::TagRecord;
 pub use upload_id::{UploadId, UploadIdError};
 pub use uploads::Upload;
@@ -80,6 +95,7 @@ struct Inner {
     meter: Arc<Meter>,
     claims: Claims,
     watches: Watches,
+    clock: Clock,
     locks: [RwLock<()>; LOCKS],
     hasher: RandomState,
 }
@@ -144,9 +160,25 @@ impl Store {
             meter,
             claims: Claims::default(),
             watches: Watches::default(),
+            clock: Clock::system(),
             locks: std::array::from_fn(|_| RwLock::default()),
             hasher: RandomState::new(),
         }))
+    }
+
+    /// Returns the store with another clock. Call it before the store is shared; later it does
+    /// nothing.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.clock = clock;
+        }
+        self
+    }
+
+    /// Returns the time by the store's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
     /// Returns a watch that sees every change of the tag from now on: those made through this

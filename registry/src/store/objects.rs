@@ -6,6 +6,7 @@ use std::{fs::File, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use jiff::Timestamp;
 use object_store::{
     Error, GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt as _, PutMode,
     PutOptions, PutPayload, UpdateVersion, path::Path,
@@ -24,6 +25,15 @@ pub(crate) struct Objects {
     /// The same, where it is a local directory: that can do some things better than the
     /// library's trait can say.
     local: Option<LocalDirectory>,
+}
+
+/// An object of a listing.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Path,
+    pub(crate) size: u64,
+    /// When it was written, by the store's clock.
+    pub(crate) modified: Timestamp,
 }
 
 /// A small object as it was read.
@@ -98,6 +108,12 @@ impl Objects {
         }
     }
 
+    /// Returns whether every change passes through this process: then [`Objects::remove_if`]
+    /// works.
+    pub(crate) fn is_exclusive(&self) -> bool {
+        self.local.is_some()
+    }
+
     /// Returns the object, or nothing where there is none.
     pub(crate) async fn read(&self, key: &Path) -> Result<Option<Object>, StoreError> {
         if let Some(known) = self.local.as_ref().and_then(|local| local.remembered(key)) {
@@ -113,7 +129,6 @@ impl Objects {
     }
 
     /// As [`Objects::read`], but returns what is stored, not what is remembered of it.
-    #[expect(dead_code, reason = "for scrubbing, which is to come")]
     pub(crate) async fn read_fresh(&self, key: &Path) -> Result<Option<Object>, StoreError> {
         let mut options = GetOptions::default();
         options.extensions.insert(Fresh);
@@ -135,6 +150,14 @@ impl Objects {
         });
         let bytes = found.bytes().await?;
         Ok(Some(Object { bytes, version }))
+    }
+
+    /// Removes empty directories below `prefix`, where the store has such, and returns how many.
+    pub(crate) async fn remove_empty_directories(&self, prefix: &Path) -> Result<u64, StoreError> {
+        match &self.local {
+            Some(local) => local.remove_empty(prefix).await,
+            None => Ok(0),
+        }
     }
 
     /// Returns the size of the object, or nothing where there is none.
@@ -253,6 +276,70 @@ impl Objects {
             Err(Error::NotFound { .. }) => Ok(()),
             done => Ok(done?),
         }
+    }
+
+    /// Removes the object where it still is in that state; false where it is not. Atomic and
+    /// durable.
+    ///
+    /// # Errors
+    /// On stores that delete unconditionally alone; see [`Objects::is_exclusive`].
+    pub(crate) async fn remove_if(
+        &self,
+        key: &Path,
+        version: &Version,
+    ) -> Result<bool, StoreError> {
+        match &self.local {
+            Some(local) => {
+                let tag = version.0.e_tag.as_deref().unwrap_or_default();
+                Ok(local.remove_if(key, tag).await?)
+            }
+            None => Err(StoreError::Backend(Error::NotImplemented {
+                operation: "conditional delete".to_owned(),
+                implementer: self.store.to_string(),
+            })),
+        }
+    }
+
+    /// Returns the keys below `prefix` as [`Objects::list`] does, without those of objects that
+    /// are no larger than `size`. Where nothing is ever doomed, sizes are not looked at.
+    pub(crate) fn list_larger(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+        size: u64,
+    ) -> BoxStream<'static, Result<Path, StoreError>> {
+        if self.is_exclusive() {
+            return self.list(prefix, after);
+        }
+        let listing = match after {
+            None => self.store.list(Some(prefix)),
+            Some(after) => self.store.list_with_offset(Some(prefix), after),
+        };
+        listing
+            .map_err(StoreError::from)
+            .try_filter_map(
+                move |meta| async move { Ok((meta.size > size).then_some(meta.location)) },
+            )
+            .boxed()
+    }
+
+    /// Returns the objects below `prefix`, in bytewise order of their keys.
+    pub(crate) fn entries(&self, prefix: &Path) -> BoxStream<'static, Result<Entry, StoreError>> {
+        self.store
+            .list(Some(prefix))
+            .map_err(StoreError::from)
+            .map_ok(|meta| {
+                let modified = meta.last_modified;
+                let nanoseconds = i32::try_from(modified.timestamp_subsec_nanos()).unwrap_or(0);
+                Entry {
+                    size: meta.size,
+                    // What is outside the range of times was not written by us.
+                    modified: Timestamp::new(modified.timestamp(), nanoseconds)
+                        .unwrap_or(Timestamp::MAX),
+                    key: meta.location,
+                }
+            })
+            .boxed()
     }
 
     /// Returns the keys below `prefix`, in bytewise order, from behind `after` where given.

@@ -76,8 +76,7 @@ impl SessionState {
 
 impl SessionRecord {
     /// Returns the record of a session that holds nothing yet.
-    pub(super) fn new(repository: &RepositoryName, algorithm: Algorithm) -> Self {
-        let now = Timestamp::now();
+    pub(super) fn new(repository: &RepositoryName, algorithm: Algorithm, now: Timestamp) -> Self {
         Self {
             repository: repository.clone(),
             created: now,
@@ -92,9 +91,9 @@ impl SessionRecord {
     }
 
     /// Returns the record as we write it now.
-    fn as_ours(&self, state: SessionState) -> Self {
+    fn as_ours(&self, state: SessionState, now: Timestamp) -> Self {
         Self {
-            touched: Timestamp::now(),
+            touched: now,
             state,
             writer: word(),
             ..self.clone()
@@ -104,6 +103,16 @@ impl SessionRecord {
 
 fn word() -> String {
     format!("{:016x}", rand::rng().random::<u64>())
+}
+
+/// What upkeep must know of a session.
+pub(super) struct SessionOutline {
+    /// When bytes last arrived.
+    pub(super) touched: Timestamp,
+    /// How many there are.
+    pub(super) bytes: u64,
+    /// Where they are.
+    pub(super) data: Vec<DataId>,
 }
 
 /// A session that this request may write to.
@@ -132,14 +141,17 @@ impl Session {
 
     /// Returns what keeps other writers out, to be raised for that state.
     pub(super) fn fence(&self, store: &Store, state: SessionState) -> Fence {
-        let record = record::encode(&self.record.as_ours(state), [self.tail.clone()]);
+        let record = record::encode(
+            &self.record.as_ours(state, store.now()),
+            [self.tail.clone()],
+        );
         let key = keys::upload(&self.id);
         Fence::new(store.objects().clone(), key, record, self.version.clone())
     }
 
     /// Refuses to add to an upload that somebody is closing.
-    pub(super) fn check_open(&self) -> Result<(), StoreError> {
-        let since = Timestamp::now().duration_since(self.record.touched);
+    pub(super) fn check_open(&self, now: Timestamp) -> Result<(), StoreError> {
+        let since = now.duration_since(self.record.touched);
         match self.record.state {
             SessionState::Closing if since < CLOSING => Err(StoreError::UploadBusy),
             _ => Ok(()),
@@ -227,7 +239,7 @@ impl Store {
             hash: BASE64.encode(hasher.state()),
             data,
             progress,
-            ..session.record.as_ours(SessionState::Open)
+            ..session.record.as_ours(SessionState::Open, self.now())
         };
         let key = keys::upload(&session.id);
         let payload = record::encode(&record, tail);
@@ -243,7 +255,7 @@ impl Store {
 
     /// Lets a session take chunks again after somebody failed to close it.
     pub(super) async fn reopen_session(&self, session: Session) {
-        let record = session.record.as_ours(SessionState::Open);
+        let record = session.record.as_ours(SessionState::Open, self.now());
         let payload = record::encode(&record, [session.tail]);
         let key = keys::upload(&session.id);
         if let Err(error) = self.objects().update(&key, payload, session.version).await {
@@ -280,7 +292,7 @@ impl Store {
         } = session;
         let names_data = record.progress.length > 0;
         if self.is_shared() && names_data {
-            let ended = record::encode(&record.as_ours(SessionState::Ended), []);
+            let ended = record::encode(&record.as_ours(SessionState::Ended, self.now()), []);
             if !self.objects().update(&key, ended, version).await? {
                 return Err(StoreError::UploadBusy);
             }
@@ -308,6 +320,27 @@ impl Store {
                 self.data().discard(&key, &record.progress).await
             }
         }
+    }
+
+    /// Returns what upkeep must know of the session at the key; nothing where there is none.
+    pub(super) async fn outline_session(
+        &self,
+        key: &object_store::path::Path,
+    ) -> Result<Option<SessionOutline>, StoreError> {
+        let Some(object) = self.objects().read(key).await? else {
+            return Ok(None);
+        };
+        let Ok((record, tail)) = record::decode::<SessionRecord>(key, &object.bytes) else {
+            return Ok(None);
+        };
+        Ok(Some(SessionOutline {
+            touched: record.touched,
+            bytes: record.progress.length + tail.len() as u64,
+            data: (record.progress.parked.into_iter())
+                .map(|piece| piece.data)
+                .chain([record.data])
+                .collect(),
+        }))
     }
 
     /// Ends all uploads that nothing has arrived for since `before`, and returns how many.

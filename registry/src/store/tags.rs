@@ -1,9 +1,11 @@
 //! Tags: one object each, moved by one write. The storage side of the tag list, of manifests
 //! by tag, and of tag deletion.
 
+use bytes::Bytes;
 use deploy_spec::{Digest, RepositoryName, Tag};
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use object_store::{PutPayload, path::Path};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,15 +13,120 @@ use super::{
     error::StoreError,
     keys,
     manifests::Condition,
-    objects::{Created, Version},
-    record, take_page,
+    markers::Marker,
+    objects::Created,
+    record,
+    state::{Collectable, Found, Seen, Standing, State},
+    take_page,
 };
 
 /// Tags that are read at the same time while one looks through all of a repository.
 const READ_AT_ONCE: usize = 16;
 
+/// The object of a tag.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TagHeader {
+    digest: Digest,
+    media_type: String,
+    size: u64,
+    moved: Timestamp,
+    #[serde(default, skip_serializing_if = "State::is_live")]
+    state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+}
+
+impl Collectable for TagHeader {
+    fn standing(&self) -> Standing {
+        Standing {
+            state: self.state,
+            since: self.since,
+        }
+    }
+
+    fn set_standing(&mut self, standing: Standing) {
+        (self.state, self.since) = (standing.state, standing.since);
+    }
+
+    fn encode(&self, body: Bytes) -> PutPayload {
+        match self.state {
+            State::Doomed => {
+                let mut marker = Marker::default();
+                marker.set_standing(self.standing());
+                marker.encode(body)
+            }
+            State::Live | State::Condemned => record::encode(self, [body]),
+        }
+    }
+
+    fn decode(key: &Path, object: &Bytes) -> Result<(Self, Bytes), StoreError> {
+        if object.len() as u64 > DOOMED_MAX {
+            return record::decode(key, object);
+        }
+        let (marker, body) = Marker::decode(key, object)?;
+        match marker.standing() {
+            standing if standing.state == State::Doomed => Ok((Self::doomed(standing), body)),
+            _ => Err(StoreError::Damaged {
+                key: key.to_string(),
+                reason: "it means nothing".to_owned(),
+            }),
+        }
+    }
+}
+
+impl TagHeader {
+    /// Returns what is left of a doomed tag, which means nothing any more.
+    fn doomed(standing: Standing) -> Self {
+        Self {
+            digest: Digest::sha256(b""),
+            media_type: String::new(),
+            size: 0,
+            moved: Timestamp::UNIX_EPOCH,
+            state: standing.state,
+            since: standing.since,
+        }
+    }
+
+    fn new(record: &TagRecord) -> Self {
+        Self {
+            digest: record.digest.clone(),
+            media_type: record.media_type.clone(),
+            size: record.size,
+            moved: record.moved,
+            state: State::Live,
+            since: None,
+        }
+    }
+
+    /// Returns the manifest that it means.
+    pub(super) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    fn record(&self) -> TagRecord {
+        TagRecord {
+            digest: self.digest.clone(),
+            media_type: self.media_type.clone(),
+            size: self.size,
+            moved: self.moved,
+        }
+    }
+}
+
+/// A tag as it was read, so that it can be removed only where it still is so.
+#[derive(Debug)]
+pub(crate) struct JudgedTag {
+    pub(crate) tag: Tag,
+    pub(crate) record: TagRecord,
+    seen: Seen<TagHeader>,
+}
+
+/// A doomed tag is no larger than this, and every other one is: lists, which see sizes alone,
+/// pass over it.
+const DOOMED_MAX: u64 = 96;
+
 /// What a tag means.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagRecord {
     /// The manifest.
     pub digest: Digest,
@@ -38,21 +145,8 @@ impl Store {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<Option<TagRecord>, StoreError> {
-        let found = self.read_tag(repository, tag).await?;
-        Ok(found.map(|(record, _)| record))
-    }
-
-    async fn read_tag(
-        &self,
-        repository: &RepositoryName,
-        tag: &Tag,
-    ) -> Result<Option<(TagRecord, Version)>, StoreError> {
-        let key = keys::tag(repository, tag);
-        let Some(object) = self.objects().read(&key).await? else {
-            return Ok(None);
-        };
-        let (record, _) = record::decode(&key, &object.bytes)?;
-        Ok(Some((record, object.version)))
+        let found = self.look::<TagHeader>(&keys::tag(repository, tag)).await?;
+        Ok(found.map(|seen| seen.header.record()))
     }
 
     /// Lets the tag mean the manifest, where the condition holds. On return it is durable.
@@ -68,33 +162,75 @@ impl Store {
         condition: &Condition,
     ) -> Result<(), StoreError> {
         let key = keys::tag(repository, tag);
-        let payload = record::encode(record, []);
-        let current = self.read_tag(repository, tag).await?;
-        let digest = current.as_ref().map(|(current, _)| current.digest.clone());
-        if !condition.holds(digest.as_ref()) {
-            return Err(StoreError::ConditionFailed { current: digest });
-        }
-        let done = match (current, condition) {
-            (Some((current, _)), _)
-                if current.digest == record.digest && current.media_type == record.media_type =>
-            {
+        let payload = TagHeader::new(record).encode(Bytes::new());
+        loop {
+            let (current, doomed) = match self.find::<TagHeader>(&key).await? {
+                Found::Nothing => (None, None),
+                Found::Object(seen) if seen.header.standing().state == State::Doomed => {
+                    (None, Some(seen))
+                }
+                Found::Object(seen) => (Some(seen), None),
+                Found::Damaged { error, .. } => return Err(error),
+            };
+            let digest = current.as_ref().map(|seen| seen.header.digest.clone());
+            if !condition.holds(digest.as_ref()) {
+                return Err(StoreError::ConditionFailed { current: digest });
+            }
+            let moved = match (current, doomed) {
+                (Some(seen), _)
+                    if seen.header.digest == record.digest
+                        && seen.header.media_type == record.media_type =>
+                {
+                    return Ok(());
+                }
+                (Some(seen), _) => {
+                    let update = self.objects().update(&key, payload.clone(), seen.version);
+                    update.await?
+                }
+                (None, Some(seen)) => self.replace_doomed(&key, seen, &payload).await?,
+                (None, None) => self.objects().create(&key, payload.clone()).await? == Created::New,
+            };
+            if moved {
+                self.watches().announce(repository, tag);
                 return Ok(());
             }
-            (_, Condition::None) => {
-                self.objects().replace(&key, payload).await?;
-                true
-            }
-            (Some((_, version)), _) => self.objects().update(&key, payload, version).await?,
-            (None, _) => self.objects().create(&key, payload).await? == Created::New,
-        };
-        if !done {
-            let current = self.tag(repository, tag).await?;
-            return Err(StoreError::ConditionFailed {
-                current: current.map(|current| current.digest),
-            });
         }
-        self.watches().announce(repository, tag);
-        Ok(())
+    }
+
+    /// Writes a tag once more that was just moved: somebody may be about to remove it, together
+    /// with a manifest that has come back. Where it means something else by now, it stays so.
+    pub(super) async fn renew_tag(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        record: &TagRecord,
+    ) -> Result<(), StoreError> {
+        let key = keys::tag(repository, tag);
+        let record = TagRecord {
+            moved: self.now(),
+            ..record.clone()
+        };
+        let payload = TagHeader::new(&record).encode(Bytes::new());
+        loop {
+            let renewed = match self.find::<TagHeader>(&key).await? {
+                Found::Nothing => {
+                    self.objects().create(&key, payload.clone()).await? == Created::New
+                }
+                Found::Object(seen) if seen.header.standing().state == State::Doomed => {
+                    self.replace_doomed(&key, seen, &payload).await?
+                }
+                Found::Object(seen) if seen.header.digest == record.digest => {
+                    let update = self.objects().update(&key, payload.clone(), seen.version);
+                    update.await?
+                }
+                Found::Object(_) => return Ok(()),
+                Found::Damaged { error, .. } => return Err(error),
+            };
+            if renewed {
+                self.watches().announce(repository, tag);
+                return Ok(());
+            }
+        }
     }
 
     /// Removes the tag, durably; its manifest and other tags of it stay.
@@ -107,8 +243,11 @@ impl Store {
         tag: &Tag,
     ) -> Result<(), StoreError> {
         let key = keys::tag(repository, tag);
-        if self.objects().size(&key).await?.is_none() {
-            return Err(StoreError::ManifestUnknown(tag.to_string()));
+        match self.look::<TagHeader>(&key).await {
+            Ok(None) => return Err(StoreError::ManifestUnknown(tag.to_string())),
+            // A damaged one must not stay for ever.
+            Ok(Some(_)) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
         }
         self.objects().remove(&key).await?;
         self.watches().announce(repository, tag);
@@ -126,7 +265,9 @@ impl Store {
         limit: usize,
     ) -> Result<Page<Tag>, StoreError> {
         let after = last.map(|last| keys::tag(repository, last));
-        let listing = self.objects().list(&keys::tags(repository), after.as_ref());
+        let listing =
+            self.objects()
+                .list_larger(&keys::tags(repository), after.as_ref(), DOOMED_MAX);
         let tags = listing.try_filter_map(|key| async move { Ok(keys::tag_of(&key)) });
         let page = take_page(tags, limit).await?;
         if page.items.is_empty() && !self.is_repository(repository).await? {
@@ -140,17 +281,48 @@ impl Store {
         &self,
         repository: &RepositoryName,
     ) -> Result<Vec<(Tag, TagRecord)>, StoreError> {
+        let judged = self.judge_tags(repository).await?;
+        Ok(judged
+            .into_iter()
+            .map(|judged| (judged.tag, judged.record))
+            .collect())
+    }
+
+    /// Returns every tag of the repository, in no particular order, for [`Store::retire_tag`].
+    pub(crate) async fn judge_tags(
+        &self,
+        repository: &RepositoryName,
+    ) -> Result<Vec<JudgedTag>, StoreError> {
         self.objects()
             .list(&keys::tags(repository), None)
             .try_filter_map(|key| async move { Ok(keys::tag_of(&key)) })
             .map(|tag| async {
                 let tag = tag?;
-                let record = self.tag(repository, &tag).await?;
-                Ok(record.map(|record| (tag, record)))
+                let key = keys::tag(repository, &tag);
+                let seen = self.look::<TagHeader>(&key).await?;
+                Ok(seen.map(|seen| JudgedTag {
+                    tag,
+                    record: seen.header.record(),
+                    seen,
+                }))
             })
             .buffer_unordered(READ_AT_ONCE)
             .try_filter_map(|found| async move { Ok(found) })
             .try_collect()
             .await
+    }
+
+    /// Removes the tag where it still is as it was read; false where it is not. Durable.
+    pub(crate) async fn retire_tag(
+        &self,
+        repository: &RepositoryName,
+        judged: JudgedTag,
+    ) -> Result<bool, StoreError> {
+        let key = keys::tag(repository, &judged.tag);
+        let retired = self.retire(&key, judged.seen, None).await?;
+        if retired {
+            self.watches().announce(repository, &judged.tag);
+        }
+        Ok(retired)
     }
 }

@@ -36,7 +36,7 @@ impl Store {
         algorithm: Algorithm,
     ) -> Result<Upload, StoreError> {
         let id = UploadId::random();
-        let record = SessionRecord::new(repository, algorithm);
+        let record = SessionRecord::new(repository, algorithm, self.now());
         let payload = record::encode(&record, []);
         self.objects()
             .replace_relaxed(&keys::upload(&id), payload)
@@ -76,7 +76,7 @@ impl Store {
         body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin + Send,
     ) -> Result<Upload, StoreError> {
         let mut session = self.claim_session(repository, id).await?;
-        session.check_open()?;
+        session.check_open(self.now())?;
         check_order(&session, range)?;
         let data = session.target();
         // Data under a name of our own is nobody else's to write to.

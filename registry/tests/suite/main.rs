@@ -5,6 +5,7 @@
 
 mod access_log;
 mod backends;
+mod collect;
 mod concurrency;
 mod copying;
 mod counting;
@@ -18,10 +19,14 @@ mod http_listings;
 mod http_manifests;
 mod http_operation;
 mod http_uploads;
+mod model;
 mod program;
 mod program_operation;
+mod program_upkeep;
 mod replicas;
 mod requests;
 mod retention;
+mod scrub;
+mod simulation;
 mod store_contract;
 mod traces;

@@ -30,13 +30,13 @@ fn refused(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// The program while it serves; killed when dropped.
-struct Process {
-    child: Child,
-    url: String,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) url: String,
 }
 
 impl Process {
-    fn start(directory: &Path) -> Self {
+    pub(crate) fn start(directory: &Path) -> Self {
         let directory = directory.to_str().unwrap();
         let mut child = program(&[
             "-addr",
@@ -65,7 +65,7 @@ impl Process {
         Self { child, url }
     }
 
-    fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().code()

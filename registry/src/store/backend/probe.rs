@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deploy_spec::{Algorithm, RepositoryName};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use object_store::Error;
 
 use super::{Bucket, Provider};
@@ -137,7 +138,12 @@ async fn write(store: &Store) -> Result<Option<&'static str>, StoreError> {
     let objects = store.objects();
     let key = keys::upload(&UploadId::random());
     let name: RepositoryName = "probe".parse().expect("it is a name");
-    let payload = || record::encode(&SessionRecord::new(&name, Algorithm::Sha256), []);
+    let payload = || {
+        record::encode(
+            &SessionRecord::new(&name, Algorithm::Sha256, Timestamp::now()),
+            [],
+        )
+    };
     objects.create(&key, payload()).await?;
     let judge = async || -> Result<Option<&'static str>, StoreError> {
         if objects.create(&key, payload()).await? == Created::New {

@@ -20,6 +20,7 @@ mod files;
 mod index;
 mod journal;
 mod lock;
+mod prune;
 #[cfg(test)]
 mod tests;
 mod volatile;
@@ -171,10 +172,6 @@ impl LocalDirectory {
     }
 
     /// Removes the object where it still is in that state; false where it is not. Durable.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for collecting, which is to come")
-    )]
     pub(in crate::store) async fn remove_if(&self, location: &Path, tag: &str) -> Result<bool> {
         let expected = Some(tag.to_owned());
         match (self.0.writer)
