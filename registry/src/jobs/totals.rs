@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::{
     measure::{Count, Level},
-    store::{Collected, Counts, Kind, Scrubbed},
+    store::{Collected, Counts, Kind, Scrubbed, StoreError},
 };
 
 /// What upkeep has done, summed up.
@@ -49,9 +49,11 @@ impl Rounds {
         self.last.set(now);
     }
 
-    pub(super) fn add<T, E>(&self, done: &Result<T, E>) {
+    /// Counts a round. One that was told to stop neither ended nor failed.
+    pub(super) fn add<T>(&self, done: &Result<T, StoreError>) {
         match done {
             Ok(_) => self.end(),
+            Err(StoreError::Stopped) => {}
             Err(_) => self.failures.add(1),
         }
     }

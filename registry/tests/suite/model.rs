@@ -559,7 +559,7 @@ fn history(seed: u64, pause: Duration) -> (u64, u64) {
 /// Histories that are tried; many more where there is time.
 fn histories() -> u64 {
     match std::env::var_os("DEPLOY_TESTS_LONG") {
-        Some(_) => 2000,
+        Some(_) => 150,
         None => 12,
     }
 }
