@@ -9,7 +9,7 @@ use deploy_spec::{
     Digest, ErrorCode, RepositoryName,
     range::{Selection, select},
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
@@ -53,7 +53,10 @@ pub(crate) async fn get(
         (Content::Bytes(bytes), _) => Body::from(bytes),
         (Content::File(file, range), Some(sender)) => sender.body(file, range),
         (content, _) => {
-            let stream = content.into_stream();
+            let mut stream = content.into_stream();
+            // Before anything is said: a store that fails at once can still be told of.
+            let first = stream.try_next().await?;
+            let stream = stream::iter(first.map(Ok)).chain(stream);
             Body::from_stream(stream.map(move |piece| piece.inspect_err(report)))
         }
     };
