@@ -98,15 +98,13 @@ fn agent_follows_a_project_through_replicas_of_which_one_is_gone() {
     let mut replicas = Replicas::start(&minio, "project", 2, &[]);
     let desk = Desk::at(replicas.address());
     desk.push_file("code", "v1", "program", "one");
-    desk.deployctl(["addconf", "-name", "project", "-layer", "code:v1"])
-        .ok();
+    desk.compose("project", &["code:v1"]);
     let script = desk.script("deploy.sh", "cp $NEWROOT/program deployed");
     let deployed = || std::fs::read_to_string(desk.path("deployed")).unwrap_or_default();
     let _agent = desk.agent("project", "host", &script, &["-poll", "100ms"]);
     wait::until_true("the first version is deployed", || deployed() == "one");
     replicas.kill(0);
     desk.push_file("code", "v2", "program", "two");
-    desk.deployctl(["changeconf", "-name", "project", "-layer", "code:v2"])
-        .ok();
+    desk.change("project", "code", "v2");
     wait::until_true("the second version is deployed", || deployed() == "two");
 }
