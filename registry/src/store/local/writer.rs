@@ -7,12 +7,12 @@
 //! durable, a round is there as a whole after a crash or not at all, and what was asked for
 //! first is never there without what was asked for later, but the other way round.
 //!
-//! Why a journal, and not a sync of the tree a round: measured with 16 writers of 4 KiB files,
-//! see the README. A sync a file and directory is many flushes a round; `syncfs` is few, but
-//! waits for everything that anybody on the file system has written; and both need a second
-//! round in between, or a file may be there after a loss of power without its bytes. The
-//! journal writes over blocks that it has, so that a sync is one write and one flush, whatever
-//! else happens on the disk.
+//! Why a journal, and not a sync of the tree a round: half of all rounds of 16 files wait 0.4 ms
+//! for it, with or without a big writer beside; 1.3 and 2.0 ms for `syncfs` before and behind
+//! the moving, nine of ten up to 35 ms, for it waits for everything that anybody on the file
+//! system has written; 5.7 ms for a sync of each file, each of which flushes the disk. And
+//! without the first of two syncs a file may be there after a loss of power without its bytes.
+//! The journal writes over blocks that it has, so that a sync is one write and one flush.
 //!
 //! The files themselves reach stable storage in the background (a checkpoint): when a file of
 //! the journal is full, and when nothing was written for a while. After a crash, the next start
