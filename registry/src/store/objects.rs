@@ -2,7 +2,7 @@
 //! conditional writes, listings in order. Called by the rest of `store`, which thereby never
 //! meets the backend's options or errors.
 
-use std::{fs::File, ops::Range, sync::Arc};
+use std::{fmt, fs::File, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// An object store, shared.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
     /// The same, where it is a local directory: that can do some things better than the
@@ -48,6 +48,12 @@ pub(crate) struct Object {
 /// A state of an object.
 #[derive(Clone, Debug)]
 pub(crate) struct Version(UpdateVersion);
+
+impl fmt::Debug for Objects {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.store, formatter)
+    }
+}
 
 /// The bytes of a large object, or of a part of it.
 pub enum Content {
@@ -162,8 +168,8 @@ impl Objects {
 
     /// Returns the size of the object, or nothing where there is none.
     pub(crate) async fn size(&self, key: &Path) -> Result<Option<u64>, StoreError> {
-        if let Some(known) = self.local.as_ref().and_then(|local| local.remembered(key)) {
-            return Ok(known.map(|(bytes, _)| bytes.len() as u64));
+        if let Some(known) = (self.local.as_ref()).and_then(|local| local.remembered_size(key)) {
+            return Ok(known);
         }
         match self.store.head(key).await {
             Err(Error::NotFound { .. }) => Ok(None),

@@ -88,6 +88,12 @@ impl Cache {
         Some(entry)
     }
 
+    /// Returns whether [`Cache::get`] would return something.
+    pub(super) fn knows(&self, key: &Path) -> bool {
+        let shard = self.shard(key);
+        shard.young.contains_key(key) || shard.old.contains_key(key)
+    }
+
     /// Announces that the object is about to be read from the disk.
     pub(super) fn reading(&self, key: &Path) -> Reading {
         Reading(self.shard(key).changes)

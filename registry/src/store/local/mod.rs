@@ -148,11 +148,17 @@ impl LocalDirectory {
         Some(known.map(|entry| (entry.bytes, entry.stamp.tag)))
     }
 
+    /// As [`LocalDirectory::remembered`], of the object's size.
+    pub(in crate::store) fn remembered_size(&self, location: &Path) -> Option<Option<u64>> {
+        let known = self.0.tree.remembered(location)?;
+        Some(known.map(|entry| entry.stamp.size))
+    }
+
     /// Reads those of the objects that are not in memory, in one go.
     pub(in crate::store) async fn warm(&self, locations: &[&Path]) {
         let tree = &self.0.tree;
         let unknown =
-            |location: &&&Path| !is_data(location.as_ref()) && tree.remembered(location).is_none();
+            |location: &&&Path| !tree.cache.knows(location) && tree.remembered(location).is_none();
         let unknown: Vec<Path> = (locations.iter().filter(unknown))
             .map(|location| (*location).clone())
             .collect();
