@@ -4,7 +4,6 @@ pub mod archive;
 pub mod command;
 pub mod desk;
 pub mod distribution;
-pub mod faulty_proxy;
 pub mod http;
 pub mod minio;
 pub mod oci;
