@@ -238,6 +238,10 @@ impl HttpBody for Accompanied {
                     let length = bytes.len() as u64;
                     self.passed(length);
                 }
+                // Of a body whose end is known, nobody asks for more either.
+                if self.body.is_end_stream() {
+                    self.ended();
+                }
             }
             Poll::Ready(None) => self.ended(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}

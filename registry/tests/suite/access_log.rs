@@ -69,7 +69,9 @@ async fn requests_leave_a_line_with_what_was_moved() {
     assert_eq!(pulled.await.unwrap().bytes().await.unwrap().len(), 100_000);
     logged.registry.send("HEAD", &blob).await;
     logged.registry.send("GET", "/nothing%22here").await;
-    let lines = logged.lines(4).await;
+    // Without a length among its own headers.
+    logged.registry.send("GET", "/readyz").await;
+    let lines = logged.lines(5).await;
     let summary = |line: &Value| {
         let number = |key: &str| line[key].as_u64().unwrap();
         (
@@ -86,6 +88,7 @@ async fn requests_leave_a_line_with_what_was_moved() {
     assert_eq!(lines[1]["request_id"], "mine");
     assert!(lines[1]["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     assert_eq!(lines[3]["status"], 404);
+    assert_eq!(lines[4]["sent_bytes"], 3);
     for line in &lines {
         assert_eq!(line["complete"], true, "{line}");
         assert!(line["duration_seconds"].as_f64().unwrap() > 0.0);
