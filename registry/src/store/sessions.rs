@@ -7,7 +7,8 @@
 //!
 //! A session is *open* until somebody *closes* it, and *ended* for the instant between that
 //! decision and its removal. Data that it names is removed only by who has ended an open one:
-//! whoever closes it may be about to publish that data, in another process.
+//! whoever closes it may be about to publish that data, in another process. So one that is
+//! being closed stays so until its record goes: nobody may take it for one that was open.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -288,11 +289,18 @@ impl Store {
     pub(super) async fn remove_session(&self, session: Session) -> Result<(), StoreError> {
         let key = keys::upload(&session.id);
         let Session {
-            record, version, ..
+            record,
+            tail,
+            version,
+            ..
         } = session;
         let names_data = record.progress.length > 0;
         if self.is_shared() && names_data {
-            let ended = record::encode(&record.as_ours(SessionState::Ended, self.now()), []);
+            let (ended, tail) = match record.state {
+                SessionState::Open | SessionState::Ended => (SessionState::Ended, None),
+                SessionState::Closing => (SessionState::Closing, Some(tail)),
+            };
+            let ended = record::encode(&record.as_ours(ended, self.now()), tail);
             if !self.objects().update(&key, ended, version).await? {
                 return Err(StoreError::UploadBusy);
             }

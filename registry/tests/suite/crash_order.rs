@@ -247,3 +247,46 @@ async fn manifest_and_its_tags_go_together_when_deleting_dies() {
     )
     .await;
 }
+
+/// The one that closes it, the one that cancels it and the one that lets it expire are of
+/// different processes, and any of them may die.
+#[tokio::test]
+async fn blob_that_shows_is_whole_when_closing_and_cancelling_its_upload_die() {
+    const ALL: usize = usize::MAX;
+    let repository = name(REPOSITORY);
+    for size in [100, 300 * 1024, 6 * 1024 * 1024] {
+        let bytes = content(size, 1);
+        let digest = Digest::sha256(&bytes);
+        let before = InMemory::new();
+        let store = Store::multipart(before.clone());
+        let upload = store.start_upload(&repository, Algorithm::Sha256);
+        let id = upload.await.unwrap().id;
+        let append = store.append_upload(&repository, &id, None, body(&[&bytes]));
+        append.await.unwrap();
+        let deaths = |up_to| {
+            (1..up_to)
+                .chain([ALL])
+                .flat_map(|left| [(left, false), (left, true)])
+        };
+        for (closing, cancelling) in
+            deaths(10).flat_map(|closing| deaths(5).map(move |cancelling| (closing, cancelling)))
+        {
+            let left = before.fork();
+            let dying = |(operations, after)| {
+                let kind = std::io::ErrorKind::ConnectionReset;
+                Store::multipart(Faulty::new(left.clone(), operations, after, kind))
+            };
+            let closed = dying(closing)
+                .finish_upload(&repository, &id, None, body(&[]), &digest)
+                .await;
+            let _ = dying(cancelling).cancel_upload(&repository, &id).await;
+            let store = Store::multipart(left.clone());
+            store.expire_uploads(jiff::Timestamp::MAX).await.unwrap();
+            match read(&store, &repository, &digest).await {
+                Ok(found) => assert!(found == bytes),
+                Err(StoreError::BlobUnknown(_)) => assert!(closed.is_err()),
+                Err(error) => panic!("{size} bytes, {closing:?}, {cancelling:?}: {error}"),
+            }
+        }
+    }
+}
