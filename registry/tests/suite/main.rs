@@ -14,6 +14,7 @@ mod fault_injection;
 mod faults;
 mod flaky;
 mod harness;
+mod hooked;
 mod http_blobs;
 mod http_errors;
 mod http_limits;

@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,19 +12,12 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use deploy_registry::{Store, store::Clock};
-use futures::{StreamExt as _, stream::BoxStream};
 use jiff::{SignedDuration, Timestamp};
-use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartId, MultipartUpload, ObjectMeta,
-    ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-    Result,
-    memory::InMemory,
-    multipart::{MultipartStore, PartId},
-    path::Path,
-};
+use object_store::{ObjectMeta, ObjectStoreExt as _, Result, memory::InMemory, path::Path};
 use tokio::{sync::Notify, time::Instant};
+
+use crate::hooked::{self, Hook, Hooked, Kind, Operation};
 
 /// When simulated time begins, in seconds since 1970.
 const EPOCH: u64 = 1_800_000_000;
@@ -88,20 +80,17 @@ impl World {
 
     /// Returns a replica that dies after so many operations.
     pub(crate) fn replica(&self, operations: usize) -> Replica {
-        Replica {
+        let life = Life {
             world: self.clone(),
             left: Arc::new(AtomicUsize::new(operations)),
             died: Arc::new(Notify::new()),
-        }
+        };
+        Hooked::over(self.0.store.clone(), life)
     }
 
-    /// Returns all keys with the sizes of their objects.
+    /// Returns the keys of everything that is there.
     pub(crate) async fn keys(&self) -> Vec<String> {
-        let listing = self.0.store.list(None);
-        listing
-            .map(|meta| meta.unwrap().location.to_string())
-            .collect()
-            .await
+        hooked::keys(&self.0.store).await
     }
 
     async fn wait(&self) {
@@ -133,8 +122,11 @@ impl World {
 }
 
 /// One process over the store, until it dies.
+pub(crate) type Replica = Hooked<Life>;
+
+/// How long a replica lives.
 #[derive(Clone, Debug)]
-pub(crate) struct Replica {
+pub(crate) struct Life {
     world: World,
     left: Arc<AtomicUsize>,
     died: Arc<Notify>,
@@ -144,7 +136,9 @@ impl Replica {
     pub(crate) fn store(&self) -> Store {
         Store::multipart(self.clone()).with_clock(self.world.clock())
     }
+}
 
+impl Life {
     /// Returns once it is dead. Nothing that it had begun goes on then.
     pub(crate) async fn death(&self) {
         self.died.notified().await;
@@ -166,11 +160,40 @@ impl Replica {
         }
     }
 
-    async fn operation<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Deletes the object after the death of who asked for it: the request is on its way, and
+    /// is refused when it is too old.
+    fn delete_late(&self, key: &Path) {
+        let late = Duration::from_secs(self.world.below(14 * 60));
+        let (store, key) = (self.world.0.store.clone(), key.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            let _ = store.delete(&key).await;
+        });
+    }
+}
+
+impl Hook for Life {
+    async fn around<T: Send>(
+        &self,
+        operation: Operation<'_>,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let work = async {
+            let done = work.await?;
+            if matches!(
+                operation.kind,
+                Kind::Put | Kind::Create | Kind::Update | Kind::Complete
+            ) {
+                self.world.note(operation.key);
+            }
+            Ok(done)
+        };
         self.world.wait().await;
         if self.dies() {
-            // Half of the time, it was done all the same.
-            if self.world.below(2) == 0 {
+            if operation.kind == Kind::Delete {
+                self.delete_late(operation.key);
+            } else if self.world.below(2) == 0 {
+                // Half of the time, it was done all the same.
                 let _ = work.await;
             }
             return std::future::pending().await;
@@ -179,131 +202,8 @@ impl Replica {
         self.world.wait().await;
         done
     }
-}
 
-impl fmt::Display for Replica {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Replica")
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Replica {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        opts: PutOptions,
-    ) -> Result<PutResult> {
-        self.operation(async {
-            let done = self.world.0.store.put_opts(location, payload, opts).await;
-            if done.is_ok() {
-                self.world.note(location);
-            }
-            done
-        })
-        .await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.world.0.store.put_multipart_opts(location, opts).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.operation(self.world.0.store.get_opts(location, options))
-            .await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
-        let this = self.clone();
-        locations
-            .then(move |location| {
-                let this = this.clone();
-                async move {
-                    let location = location?;
-                    this.world.wait().await;
-                    if this.dies() {
-                        // The request is on its way, and is refused when it is too old.
-                        let late = this.world.below(14 * 60);
-                        let (store, location) = (this.world.0.store.clone(), location.clone());
-                        tokio::spawn(async move {
-                            tokio::time::sleep(Duration::from_secs(late)).await;
-                            let _ = store.delete(&location).await;
-                        });
-                        std::future::pending::<()>().await;
-                    }
-                    this.world.0.store.delete(&location).await?;
-                    this.world.wait().await;
-                    Ok(location)
-                }
-            })
-            .boxed()
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        // As it is when it is asked for; what happens meanwhile is not seen.
-        let this = self.clone();
-        let prefix = prefix.cloned();
-        futures::stream::once(async move {
-            let _ = this.operation(async { Ok(()) }).await;
-            let world = this.world.clone();
-            let listing = this.world.0.store.list(prefix.as_ref());
-            listing.map(move |meta| Ok(world.dated(meta?)))
-        })
-        .flatten()
-        .boxed()
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.world.0.store.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.world.0.store.copy_opts(from, to, options).await
-    }
-}
-
-#[async_trait]
-impl MultipartStore for Replica {
-    async fn create_multipart(&self, path: &Path) -> Result<MultipartId> {
-        self.operation(self.world.0.store.create_multipart(path))
-            .await
-    }
-
-    async fn put_part(
-        &self,
-        path: &Path,
-        id: &MultipartId,
-        part_idx: usize,
-        data: PutPayload,
-    ) -> Result<PartId> {
-        self.operation(self.world.0.store.put_part(path, id, part_idx, data))
-            .await
-    }
-
-    async fn complete_multipart(
-        &self,
-        path: &Path,
-        id: &MultipartId,
-        parts: Vec<PartId>,
-    ) -> Result<PutResult> {
-        self.operation(async {
-            let done = (self.world.0.store.complete_multipart(path, id, parts)).await;
-            self.world.note(path);
-            done
-        })
-        .await
-    }
-
-    async fn abort_multipart(&self, path: &Path, id: &MultipartId) -> Result<()> {
-        self.operation(self.world.0.store.abort_multipart(path, id))
-            .await
+    fn listed(&self, meta: ObjectMeta) -> ObjectMeta {
+        self.world.dated(meta)
     }
 }
