@@ -1,10 +1,11 @@
 //! Blob data in a local directory: each piece goes straight into the final file at its offset.
 //! Made by [`crate::store::Store`] for `-dir`.
+//!
+//! One piece arrives while the one before is hashed and the one before that is written.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::FileExt as _,
+    io, mem,
     path::PathBuf,
     sync::Arc,
 };
@@ -15,21 +16,24 @@ use deploy_spec::Hasher;
 use object_store::path::Path;
 use tokio::task::JoinHandle;
 
-use super::{BlobData, Completion, KIB, Pieces, Progress, Sink, blocking};
+use super::{
+    BlobData, Completion, KIB, Pieces, Progress, Sink, blocking,
+    blocks::{BlockFile, Buffer, Pool},
+};
 use crate::store::{
     error::StoreError,
     local::{Inner, LocalDirectory},
 };
 
-/// Two pieces are in memory for each upload: one that arrives, one that is hashed and written.
-/// Each is handed to another thread, so they are large where few uploads are under way, and
-/// small where many are: 64 at a time hold 33 MiB.
+/// Three pieces are in memory for each upload: one that arrives, one that is hashed, one that
+/// is written. Each is handed to another thread, so they are large where few uploads are under
+/// way, and small where many are.
 const PIECE_MAX: usize = 1024 * KIB;
-const PIECE_MIN: usize = 128 * KIB;
+const PIECE_MIN: usize = 64 * KIB;
 const PIECES: usize = 4 * PIECE_MAX;
 
-/// So much is written before the disk begins to take it, beside what arrives: what is left for
-/// the end is short then, however large the blob.
+/// So much is in the page cache before the disk begins to take it, beside what arrives: what is
+/// left for the end is short then, however large the blob. Most goes past the cache.
 const FLUSH: u64 = 16 * 1024 * KIB as u64;
 
 /// Data files below a directory.
@@ -38,6 +42,7 @@ pub(crate) struct LocalData {
     inner: Arc<Inner>,
     /// One more than there are sinks.
     sinks: Arc<()>,
+    pool: Pool,
 }
 
 impl LocalData {
@@ -45,6 +50,7 @@ impl LocalData {
         Self {
             inner: directory.inner().clone(),
             sinks: Arc::default(),
+            pool: Pool::default(),
         }
     }
 }
@@ -64,9 +70,12 @@ impl BlobData for LocalData {
             path: self.inner.file(&key),
             inner: self.inner.clone(),
             _counted: self.sinks.clone(),
+            pool: self.pool.clone(),
             file: None,
             fresh: progress.length == 0,
             length: progress.length,
+            filled: Vec::new(),
+            writing: None,
             unflushed: 0,
             flushing: None,
         })
@@ -93,44 +102,63 @@ struct LocalSink {
     inner: Arc<Inner>,
     _counted: Arc<()>,
     path: PathBuf,
-    file: Option<Arc<File>>,
+    pool: Pool,
+    file: Option<Arc<BlockFile>>,
     /// Whether no progress speaks of the file.
     fresh: bool,
+    /// How much was taken in.
     length: u64,
-    /// How much was written since the disk was last told to take it.
+    /// The last of it, not handed over to be written.
+    filled: Vec<Buffer>,
+    /// Writes what was handed over.
+    writing: Option<JoinHandle<Result<Written, StoreError>>>,
+    /// How much went by the page cache since the disk was last told to take it.
     unflushed: u64,
     /// Brings to the disk what was written before.
     flushing: Option<JoinHandle<Result<(), StoreError>>>,
 }
 
-impl LocalSink {
-    /// Runs `work` on the file, opening it where that was not done yet.
-    async fn with_file<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&File) -> io::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (file, inner, path, length) = (
-            self.file.clone(),
-            self.inner.clone(),
-            self.path.clone(),
-            self.length,
-        );
-        let (file, done) = blocking(move || {
-            let file = match file {
-                Some(file) => file,
-                None => Arc::new(open(&inner, &path, length)?),
-            };
-            let done = work(&file)?;
-            Ok((file, done))
-        })
-        .await?;
-        self.file = Some(file);
-        Ok(done)
-    }
+struct Written {
+    file: Arc<BlockFile>,
+    /// How much of it went by the page cache.
+    cached: u64,
 }
 
 impl LocalSink {
-    /// Lets the disk take what is written, where that is much, without waiting for it.
+    /// Returns what writes the buffers so that they end there, opening the file where that was not done yet.
+    fn write(
+        &self,
+        buffers: Vec<Buffer>,
+        end: u64,
+    ) -> impl FnOnce() -> Result<Written, StoreError> + Send + use<> {
+        let length: u64 = buffers.iter().map(Buffer::length).sum();
+        let offset = end - length;
+        let (file, pool) = (self.file.clone(), self.pool.clone());
+        let (inner, path) = (self.inner.clone(), self.path.clone());
+        move || {
+            let file = match file {
+                Some(file) => file,
+                None => Arc::new(BlockFile::new(open(&inner, &path, offset)?, &path)),
+            };
+            let cached = file.write(&buffers, offset)?;
+            buffers.into_iter().for_each(|buffer| pool.give(buffer));
+            Ok(Written { file, cached })
+        }
+    }
+
+    /// Waits for what was handed over to be written.
+    async fn written(&mut self) -> Result<(), StoreError> {
+        if let Some(writing) = self.writing.take() {
+            let written = writing
+                .await
+                .unwrap_or_else(|failed| Err(io::Error::other(failed).into()))?;
+            self.file = Some(written.file);
+            self.unflushed += written.cached;
+        }
+        Ok(())
+    }
+
+    /// Lets the disk take what is in the page cache, where that is much, without waiting for it.
     async fn flush_behind(&mut self) -> Result<(), StoreError> {
         let busy = (self.flushing.as_ref()).is_some_and(|flushing| !flushing.is_finished());
         if self.unflushed < FLUSH || busy {
@@ -139,7 +167,7 @@ impl LocalSink {
         self.flushed().await?;
         if let Some(file) = self.file.clone() {
             self.unflushed = 0;
-            let flush = move || Ok(file.sync_data()?);
+            let flush = move || Ok(file.file().sync_data()?);
             self.flushing = Some(tokio::task::spawn_blocking(flush));
         }
         Ok(())
@@ -157,10 +185,14 @@ impl LocalSink {
 
     /// Waits until the file, cut to its length, and its name are on stable storage.
     async fn sync(&mut self) -> Result<(), StoreError> {
+        self.written().await?;
         self.flushed().await?;
         if self.file.is_none() {
-            self.with_file(|_| Ok(())).await?;
+            let open = self.write(Vec::new(), self.length);
+            self.file = Some(blocking(open).await?.file);
         }
+        let rest = mem::take(&mut self.filled);
+        let write = self.write(rest, self.length);
         let length = self.length;
         let (inner, path) = (self.inner.clone(), self.path.clone());
         // At the same time: on most file systems one write of their journal does for both.
@@ -168,12 +200,14 @@ impl LocalSink {
             Some(directory) => Ok(inner.directories.sync(directory)?),
             None => Ok(()),
         });
-        let content = self.with_file(move |file| {
+        let content = blocking(move || {
+            let written = write()?;
+            let file = written.file.file();
             // A longer attempt may have failed before.
             if file.metadata()?.len() > length {
                 file.set_len(length)?;
             }
-            file.sync_data()
+            Ok(file.sync_data()?)
         });
         tokio::try_join!(content, name).map(drop)
     }
@@ -214,21 +248,37 @@ impl Sink for LocalSink {
         mut hasher: Hasher,
         pieces: Vec<Bytes>,
     ) -> Result<Hasher, StoreError> {
-        let start = self.length;
-        let (hasher, end) = self
-            .with_file(move |file| {
-                let mut offset = start;
-                for piece in pieces {
-                    hasher.update(&piece);
-                    file.write_all_at(&piece, offset)?;
-                    offset += piece.len() as u64;
+        let (pool, mut end) = (self.pool.clone(), self.length);
+        let mut filled = mem::take(&mut self.filled);
+        let (hasher, mut filled, end) = blocking(move || {
+            for piece in pieces {
+                let mut rest = &piece[..];
+                while !rest.is_empty() {
+                    if filled.last().is_none_or(Buffer::is_full) {
+                        filled.push(pool.take(end));
+                    }
+                    let Some(buffer) = filled.last_mut() else {
+                        break;
+                    };
+                    // While it is in the processor's cache.
+                    let copied = buffer.fill(rest);
+                    hasher.update(copied);
+                    rest = &rest[copied.len()..];
+                    end += copied.len() as u64;
                 }
-                Ok((hasher, offset))
-            })
-            .await?;
-        self.unflushed += end - self.length;
+            }
+            Ok((hasher, filled, end))
+        })
+        .await?;
         self.length = end;
-        self.flush_behind().await?;
+        let last = filled.pop_if(|last| !last.is_full());
+        if !filled.is_empty() {
+            self.written().await?;
+            self.flush_behind().await?;
+            let end = end - last.as_ref().map_or(0, Buffer::length);
+            self.writing = Some(tokio::task::spawn_blocking(self.write(filled, end)));
+        }
+        self.filled = last.into_iter().collect();
         Ok(hasher)
     }
 
@@ -246,6 +296,8 @@ impl Sink for LocalSink {
     }
 
     async fn abandon(&mut self) {
+        // Whoever goes on writes to the same place.
+        let _ = self.written().await;
         if !self.fresh {
             return;
         }

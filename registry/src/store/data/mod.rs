@@ -2,6 +2,7 @@
 //! local directory and one for stores with multipart uploads. Used by `ingest` to write and by
 //! `objects` to read.
 
+mod blocks;
 mod local;
 mod multipart;
 
