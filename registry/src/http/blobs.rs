@@ -42,12 +42,7 @@ pub(crate) async fn get(
         Selection::Whole | Selection::Parts(_) => (0..blob.size, StatusCode::OK),
     };
     let length = range.end - range.start;
-    let content_range = format!(
-        "bytes {}-{}/{}",
-        range.start,
-        range.end.saturating_sub(1),
-        blob.size
-    );
+    let (first, last) = (range.start, range.end.saturating_sub(1));
     let content = app.store().blob_content(&blob, range).await?;
     let body = match (content, request.extensions().get::<FileSender>()) {
         (Content::Bytes(bytes), _) => Body::from(bytes),
@@ -63,7 +58,8 @@ pub(crate) async fn get(
     let mut response = describe(body, &digest, length);
     *response.status_mut() = status;
     if status == StatusCode::PARTIAL_CONTENT {
-        let value = HeaderValue::try_from(content_range).expect("digits are visible ASCII");
+        let value = format!("bytes {first}-{last}/{}", blob.size);
+        let value = HeaderValue::try_from(value).expect("digits are visible ASCII");
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)

@@ -12,7 +12,7 @@ use super::{
     App, blobs, catalog,
     error::{ApiError, Result},
     extensions, manifests, operation,
-    path::Resource,
+    path::{PathError, Resource},
     referrers, tags, trace, uploads,
 };
 
@@ -37,8 +37,11 @@ async fn dispatch(State(app): State<App>, request: Request) -> Response {
     }
 }
 
-async fn route(app: App, request: Request) -> Result {
-    let resource = Resource::parse(request.uri().path())?;
+async fn route(app: App, mut request: Request) -> Result {
+    // `trace` has read the path before.
+    let resource = (request.extensions_mut())
+        .remove::<std::result::Result<Resource, PathError>>()
+        .unwrap_or_else(|| Resource::parse(request.uri().path()))?;
     let method = request.method().clone();
     let get = method == Method::GET || method == Method::HEAD;
     if !get && !app.access().may_write() {

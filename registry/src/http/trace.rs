@@ -30,7 +30,7 @@ use super::{
     App,
     body::{Incoming, content_length},
     error::ApiError,
-    path::Resource,
+    path::{PathError, Resource},
     telemetry,
 };
 use crate::{
@@ -48,7 +48,10 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// Accompanies a request: takes its id over or gives it one, and says how it went.
 pub(crate) async fn request(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let transaction = Arc::new(Transaction::begin(app, &request));
+    let resource = Resource::parse(request.uri().path());
+    let transaction = Arc::new(Transaction::begin(app, &request, &resource));
+    // For the router, which needs no more of the path.
+    request.extensions_mut().insert(resource);
     let app = &transaction.app;
     let requests = app.metrics().requests();
     let running = requests.begin();
@@ -90,10 +93,10 @@ struct Transaction {
 }
 
 impl Transaction {
-    fn begin(app: App, request: &Request) -> Self {
+    fn begin(app: App, request: &Request, resource: &Result<Resource, PathError>) -> Self {
         let id = request_id(request);
         let uri = request.uri().clone();
-        let exchange = Exchange::new(route(uri.path()), request.method());
+        let exchange = Exchange::new(route(uri.path(), resource), request.method());
         let span = tracing::info_span!(
             "request",
             request.id = %id.to_str().unwrap_or_default(),
@@ -269,11 +272,12 @@ fn request_id(request: &Request) -> HeaderValue {
     })
 }
 
-fn route(path: &str) -> Route {
-    match path {
-        "/healthz" => Route::Live,
-        "/readyz" => Route::Ready,
-        "/metrics" => Route::Metrics,
-        path => Resource::parse(path).map_or(Route::Other, |resource| resource.route()),
+fn route(path: &str, resource: &Result<Resource, PathError>) -> Route {
+    match (resource, path) {
+        (Ok(resource), _) => resource.route(),
+        (Err(_), "/healthz") => Route::Live,
+        (Err(_), "/readyz") => Route::Ready,
+        (Err(_), "/metrics") => Route::Metrics,
+        (Err(_), _) => Route::Other,
     }
 }
