@@ -41,7 +41,7 @@ pub(super) struct Damaged<'a, H> {
     pub(super) key: &'a Path,
     pub(super) digest: &'a Digest,
     pub(super) repository: Option<&'a RepositoryName>,
-    pub(super) reason: &'a str,
+    pub(super) reason: String,
     /// As it was read; with a header of no meaning where that is damaged itself.
     pub(super) seen: Seen<H>,
     /// All of the object.
@@ -57,7 +57,7 @@ impl Store {
     ) -> Result<Option<Path>, StoreError> {
         let header = Quarantined {
             key: damaged.key.to_string(),
-            reason: damaged.reason.to_owned(),
+            reason: damaged.reason,
             found: self.now(),
             repository: damaged.repository.cloned(),
             data: damaged.data,

@@ -18,7 +18,7 @@ use super::{
     blobs::{BlobRecord, blob_of},
     collect::{Mode, Pace},
     error::StoreError,
-    keys::{self, DataId},
+    keys,
     manifests::{ManifestRecord, manifest_of},
     objects::Object,
     quarantine::Damaged,
@@ -193,25 +193,13 @@ impl Store {
             let Some(object) = self.objects().read_fresh(key).await? else {
                 return Ok(None);
             };
-            let (checked, seen) = match BlobRecord::decode(key, &object.bytes) {
-                Err(error) => (
-                    Checked::Damaged(error.to_string()),
-                    unreadable(BlobRecord::unreadable(self.now()), &object),
-                ),
-                Ok((header, body)) => {
-                    let seen = Seen {
-                        header,
-                        body,
-                        version: object.version.clone(),
-                    };
-                    if seen.header.standing().state == State::Doomed {
-                        return Ok(None);
-                    }
-                    (
-                        self.check_blob(scrub, key, digest, &seen, done).await?,
-                        seen,
-                    )
-                }
+            let stand_in = BlobRecord::unreadable(self.now());
+            let Some((seen, decoded)) = decode(key, &object, stand_in) else {
+                return Ok(None);
+            };
+            let checked = match decoded {
+                Checked::Whole => self.check_blob(scrub, key, digest, &seen, done).await?,
+                damaged => damaged,
             };
             let reason = match checked {
                 Checked::Whole => {
@@ -222,10 +210,16 @@ impl Store {
                 Checked::Damaged(reason) => reason,
             };
             done.blobs += 1;
-            let data = seen.header.data.clone();
-            return self
-                .report_damage(scrub, key, digest, None, reason, seen, object.bytes, data)
-                .await;
+            let damaged = Damaged {
+                key,
+                digest,
+                repository: None,
+                reason,
+                data: seen.header.data.clone(),
+                seen,
+                bytes: object.bytes,
+            };
+            return self.report_damage(scrub, damaged).await;
         }
         Ok(None)
     }
@@ -286,78 +280,49 @@ impl Store {
         scrub.pace.turns(turns_of(length)).await?;
         done.bytes += length;
         done.manifests += 1;
-        let (checked, seen) = match ManifestRecord::decode(key, &object.bytes) {
-            Err(error) => (
-                Checked::Damaged(error.to_string()),
-                unreadable(ManifestRecord::unreadable(self.now()), &object),
-            ),
-            Ok((header, body)) => {
-                let seen = Seen {
-                    header,
-                    body,
-                    version: object.version.clone(),
-                };
-                if seen.header.standing().state == State::Doomed {
-                    return Ok(None);
-                }
-                let checked = match seen.body.len() as u64 == seen.header.size {
-                    true => compare(hash(digest.algorithm(), &seen.body).await?, digest),
-                    false => Checked::Damaged(format!(
-                        "it holds {} of {} bytes",
-                        seen.body.len(),
-                        seen.header.size
-                    )),
-                };
-                (checked, seen)
-            }
+        let stand_in = ManifestRecord::unreadable(self.now());
+        let Some((seen, decoded)) = decode(key, &object, stand_in) else {
+            return Ok(None);
         };
-        match checked {
-            Checked::Whole => Ok(None),
-            Checked::Damaged(reason) => {
-                let repository = Some(repository);
-                let bytes = object.bytes;
-                self.report_damage(scrub, key, digest, repository, reason, seen, bytes, None)
-                    .await
-            }
-        }
+        let checked = match decoded {
+            Checked::Whole => check_manifest(digest, &seen).await?,
+            damaged => damaged,
+        };
+        let Checked::Damaged(reason) = checked else {
+            return Ok(None);
+        };
+        let damaged = Damaged {
+            key,
+            digest,
+            repository: Some(repository),
+            reason,
+            seen,
+            bytes: object.bytes,
+            data: None,
+        };
+        self.report_damage(scrub, damaged).await
     }
 
     /// Sets a damaged object aside and reports it; nothing where it has changed meanwhile.
-    #[expect(clippy::too_many_arguments, reason = "all that is known of one object")]
     async fn report_damage<H: Collectable>(
         &self,
         scrub: &Scrub,
-        key: &Path,
-        digest: &Digest,
-        repository: Option<&RepositoryName>,
-        reason: String,
-        seen: Seen<H>,
-        bytes: Bytes,
-        data: Option<DataId>,
+        damaged: Damaged<'_, H>,
     ) -> Result<Option<Damage>, StoreError> {
-        let mut set_aside = None;
+        let mut damage = Damage {
+            digest: damaged.digest.to_string(),
+            repository: damaged.repository.map(ToString::to_string),
+            reason: damaged.reason.clone(),
+            set_aside: None,
+            hurts: BTreeSet::new(),
+        };
         if scrub.mode == Mode::Do {
-            let damaged = Damaged {
-                key,
-                digest,
-                repository,
-                reason: &reason,
-                seen,
-                bytes,
-                data,
-            };
             let Some(aside) = self.set_aside(damaged).await? else {
                 return Ok(None);
             };
-            set_aside = Some(aside.to_string());
+            damage.set_aside = Some(aside.to_string());
         }
-        Ok(Some(Damage {
-            digest: digest.to_string(),
-            repository: repository.map(ToString::to_string),
-            reason,
-            set_aside,
-            hurts: BTreeSet::new(),
-        }))
+        Ok(Some(damage))
     }
 
     /// Finds the tags that need what is damaged.
@@ -448,12 +413,34 @@ fn compare(actual: Digest, expected: &Digest) -> Checked {
     }
 }
 
-fn unreadable<H>(header: H, object: &Object) -> Seen<H> {
-    Seen {
+/// Returns an object as it was read, and whether its header is sound; with a header that stands
+/// in for it where it is not. Nothing where the object is about to go.
+fn decode<H: Collectable>(key: &Path, object: &Object, stand_in: H) -> Option<(Seen<H>, Checked)> {
+    let (header, body, decoded) = match H::decode(key, &object.bytes) {
+        Ok((header, _)) if header.standing().state == State::Doomed => return None,
+        Ok((header, body)) => (header, body, Checked::Whole),
+        Err(error) => (stand_in, Bytes::new(), Checked::Damaged(error.to_string())),
+    };
+    let version = object.version.clone();
+    let seen = Seen {
         header,
-        body: Bytes::new(),
-        version: object.version.clone(),
+        body,
+        version,
+    };
+    Some((seen, decoded))
+}
+
+/// Returns whether the bytes of a manifest are those that its digest names.
+async fn check_manifest(
+    digest: &Digest,
+    seen: &Seen<ManifestRecord>,
+) -> Result<Checked, StoreError> {
+    let length = seen.body.len() as u64;
+    if length != seen.header.size {
+        let reason = format!("it holds {length} of {} bytes", seen.header.size);
+        return Ok(Checked::Damaged(reason));
     }
+    Ok(compare(hash(digest.algorithm(), &seen.body).await?, digest))
 }
 
 async fn hash(algorithm: Algorithm, bytes: &Bytes) -> Result<Digest, StoreError> {
