@@ -2,35 +2,34 @@
 //! does not hold. The fuzz targets (`fuzz/`) feed them with inputs, and a test with those that
 //! are kept in the corpora. Not part of the library unless the feature `fuzzing` is on.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 
-use axum::{Router, body::Body};
+use axum::body::Body;
 use bytes::Bytes;
 use deploy_spec::{
-    Digest, Envelope, Reference, RepositoryName,
+    Digest, Reference, RepositoryName,
     listing::{TagList, parse_next_link},
 };
 use futures::{TryStreamExt as _, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use object_store::{ObjectStoreExt as _, memory::InMemory, path::Path};
 use tokio::{runtime::Runtime, sync::watch};
-use tower::ServiceExt as _;
 
 use crate::{
-    AccessLog, Limiter, Store,
+    Store,
     http::{
-        Access, App, Settings, conditions, pages,
+        conditions, pages,
         path::{PathError, Resource},
         query::Query,
-        service, telemetry,
+        telemetry,
     },
     jobs::{Gc, Retention, collect},
-    metrics::Metrics,
     store::{Mode, Others, Progress, Scrub},
 };
+
+mod registry;
+
+use registry::Registry;
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_current_thread()
@@ -38,93 +37,6 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .build()
         .expect("a runtime starts")
 });
-
-/// A registry in memory, without connections.
-struct Registry(Router);
-
-/// An answer, read to its end.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn header(&self, name: HeaderName) -> &str {
-        let value = self.headers.get(name).map(HeaderValue::to_str);
-        value.map_or("", |text| text.expect("what we send is visible ASCII"))
-    }
-}
-
-impl Registry {
-    fn new(store: Store) -> Self {
-        let metrics = Arc::new(Metrics::new(&store, Arc::default()));
-        let settings = Settings {
-            access: Access::AnonymousWrite,
-            idle: std::time::Duration::from_secs(60),
-            limiter: Limiter::default(),
-            access_log: AccessLog::off(),
-            traced: false,
-        };
-        // As if it were about to stop: nobody is kept waiting for news.
-        let (_, stopping) = watch::channel(true);
-        let app = App::new(store, metrics, settings, stopping, Default::default());
-        Self(service(app))
-    }
-
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let is_head = request.method() == Method::HEAD;
-        let uri = request.uri().clone();
-        let response = (self.0.clone().oneshot(request).await).expect("it cannot fail");
-        let (head, body) = response.into_parts();
-        let pieces: Vec<Bytes> =
-            (body.into_data_stream().try_collect().await).expect("memory does not break off");
-        let answer = Answer {
-            status: head.status,
-            headers: head.headers,
-            body: pieces.concat().into(),
-        };
-        let about_to_stop = uri.path() == "/readyz";
-        assert!(
-            about_to_stop || !answer.status.is_server_error(),
-            "{uri} is answered with {}",
-            answer.status
-        );
-        if answer.status.is_client_error() && !is_head && uri.path().starts_with("/v2") {
-            let envelope = Envelope::parse(&answer.body).expect("errors come in an envelope");
-            assert!(!envelope.errors.is_empty() && !envelope.errors[0].message.is_empty());
-        }
-        answer
-    }
-
-    async fn ask(
-        &self,
-        method: &str,
-        target: &str,
-        headers: &[(HeaderName, &str)],
-        body: &[u8],
-    ) -> Option<Answer> {
-        let mut request = Request::builder().method(method).uri(target);
-        for (name, value) in headers {
-            request = request.header(name, HeaderValue::from_str(value).ok()?);
-        }
-        let length = body.len();
-        let body = match length {
-            0 => Body::empty(),
-            _ => Body::from(body.to_vec()),
-        };
-        let request = request.header(header::CONTENT_LENGTH, length).body(body);
-        Some(self.send(request.ok()?).await)
-    }
-
-    /// Sends what must be sound.
-    async fn must(&self, method: &str, target: &str, body: &[u8]) -> Answer {
-        let answer = self.ask(method, target, &[], body).await;
-        let answer = answer.expect("the request is sound");
-        assert!(answer.status.is_success(), "{target}: {}", answer.status);
-        answer
-    }
-}
 
 fn name() -> RepositoryName {
     "a".parse().expect("it fits the grammar")
