@@ -2,11 +2,19 @@
 //! Parsed once at the edge; inside, only these types are passed. The rules are those of the
 //! OCI distribution specification ("Pulling manifests") with the limits of this project.
 
-use std::{fmt, num::NonZeroU64, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::digest::{Digest, DigestError};
+use crate::digest::DigestError;
+
+mod prefix;
+mod reference;
+mod release_number;
+
+pub use prefix::{Owned, PREFIX_MAX, Prefix};
+pub use reference::{LayerReference, Reference};
+pub use release_number::ReleaseNumber;
 
 /// The longest repository name in bytes. Clients put it behind a host name into a reference
 /// that may be 255 bytes long, so that registries commonly stop there (distribution-spec).
@@ -256,240 +264,12 @@ impl From<&Channel> for Tag {
     }
 }
 
-/// The number of a release, from 1; displayed and tagged as `v<N>` without leading zeros.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ReleaseNumber(NonZeroU64);
-
-impl ReleaseNumber {
-    /// The first release of a configuration.
-    pub const FIRST: Self = Self(NonZeroU64::MIN);
-
-    /// Returns the release with this number; nothing for 0.
-    pub fn new(number: u64) -> Option<Self> {
-        NonZeroU64::new(number).map(Self)
-    }
-
-    /// Returns the number.
-    pub fn get(self) -> u64 {
-        self.0.get()
-    }
-
-    /// Returns the number after this one. At the end of the range it stays there, so that
-    /// a hostile tag cannot make numbering start anew.
-    #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0.saturating_add(1))
-    }
-}
-
-impl fmt::Display for ReleaseNumber {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "v{}", self.0)
-    }
-}
-
-impl FromStr for ReleaseNumber {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        text.strip_prefix('v')
-            .filter(|digits| !digits.starts_with(['0', '+']))
-            .and_then(|digits| digits.parse().ok())
-            .map(Self)
-            .ok_or_else(|| NameError::Grammar {
-                kind: "release",
-                text: text.to_owned(),
-                rule: "`v` and a number from 1, without leading zeros",
-            })
-    }
-}
-
-impl From<ReleaseNumber> for Tag {
-    fn from(number: ReleaseNumber) -> Self {
-        Self(number.to_string().into())
-    }
-}
-
-impl Serialize for ReleaseNumber {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ReleaseNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// A manifest within its repository: by tag or by digest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reference {
-    /// A tag, which may move.
-    Tag(Tag),
-    /// A digest, which never does.
-    Digest(Digest),
-}
-
-impl FromStr for Reference {
-    type Err = NameError;
-
-    /// Whatever holds a colon must be a digest: no tag does.
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        Ok(match text.contains(':') {
-            true => Self::Digest(text.parse()?),
-            false => Self::Tag(text.parse()?),
-        })
-    }
-}
-
-impl fmt::Display for Reference {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tag(tag) => tag.fmt(formatter),
-            Self::Digest(digest) => digest.fmt(formatter),
-        }
-    }
-}
-
-impl From<Tag> for Reference {
-    fn from(tag: Tag) -> Self {
-        Self::Tag(tag)
-    }
-}
-
-impl From<Digest> for Reference {
-    fn from(digest: Digest) -> Self {
-        Self::Digest(digest)
-    }
-}
-
-/// A version of a component, written `component:version`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LayerReference {
-    /// The component.
-    pub component: ComponentName,
-    /// Its version.
-    pub version: Version,
-}
-
-impl FromStr for LayerReference {
-    type Err = NameError;
-
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let (component, version) = text.split_once(':').ok_or_else(|| NameError::Grammar {
-            kind: "layer",
-            text: text.to_owned(),
-            rule: "`component:version`",
-        })?;
-        Ok(Self {
-            component: component.parse()?,
-            version: version.parse()?,
-        })
-    }
-}
-
-impl fmt::Display for LayerReference {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}:{}", self.component, self.version)
-    }
-}
-
-/// What stands before `components/` and `configs/` in the names of all repositories, so that
-/// everything fits into one project of a hosted registry. Empty unless set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Prefix(Option<RepositoryName>);
-
-/// What a repository holds, told from its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owned {
-    /// `[prefix/]components/<name>`
-    Component(ComponentName),
-    /// `[prefix/]configs/<name>`
-    Configuration(ConfigurationName),
-}
-
-const COMPONENTS: &str = "components";
-const CONFIGS: &str = "configs";
-
-/// The longest prefix in bytes: behind it, the longest name must still fit.
-pub const PREFIX_MAX: usize = REPOSITORY_MAX - NAME_MAX - "/components/".len();
-
-impl Prefix {
-    /// Returns the empty prefix.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// Returns the repository of a component.
-    pub fn component(&self, name: &ComponentName) -> RepositoryName {
-        self.repository(COMPONENTS, name.as_str())
-    }
-
-    /// Returns the repository of a configuration.
-    pub fn configuration(&self, name: &ConfigurationName) -> RepositoryName {
-        self.repository(CONFIGS, name.as_str())
-    }
-
-    fn repository(&self, kind: &str, name: &str) -> RepositoryName {
-        // The parts are checked, and PREFIX_MAX and NAME_MAX leave room for all of them.
-        RepositoryName(match &self.0 {
-            Some(prefix) => format!("{prefix}/{kind}/{name}").into(),
-            None => format!("{kind}/{name}").into(),
-        })
-    }
-
-    /// Returns what the repository holds under exactly this prefix; nothing for repositories
-    /// of others.
-    pub fn split(&self, repository: &RepositoryName) -> Option<Owned> {
-        let (prefix, owned) = Self::split_any(repository)?;
-        (prefix == *self).then_some(owned)
-    }
-
-    /// Returns what the repository holds and under which prefix, whatever that is; nothing
-    /// for repositories of others.
-    pub fn split_any(repository: &RepositoryName) -> Option<(Self, Owned)> {
-        let mut parts = repository.as_str().rsplitn(3, '/');
-        let name = parts.next()?;
-        let owned = match parts.next()? {
-            COMPONENTS => Owned::Component(name.parse().ok()?),
-            CONFIGS => Owned::Configuration(name.parse().ok()?),
-            _ => return None,
-        };
-        let prefix = parts.next().map(|prefix| RepositoryName(prefix.into()));
-        Some((Self(prefix), owned))
-    }
-}
-
-impl FromStr for Prefix {
-    type Err = NameError;
-
-    /// The empty text is the empty prefix; slashes at either end are ignored.
-    fn from_str(text: &str) -> Result<Self, NameError> {
-        let text = text.trim_matches('/');
-        if text.is_empty() {
-            return Ok(Self::none());
-        }
-        let fits = text.split('/').all(is_path_component);
-        check("prefix", text, PREFIX_MAX, fits, COMPONENT_RULE)?;
-        Ok(Self(Some(RepositoryName(text.into()))))
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(prefix) => prefix.fmt(formatter),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    pub(super) const PATH_COMPONENT: &str = "[a-z0-9]{1,8}((\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}";
 
     #[test]
     fn names_follow_the_grammar_of_a_path_component() {
@@ -551,63 +331,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn release_numbers_have_one_spelling() {
-        for bad in [
-            "v0",
-            "v01",
-            "1",
-            "v",
-            "v+1",
-            "v1.0",
-            "V1",
-            "v18446744073709551616",
-        ] {
-            assert!(bad.parse::<ReleaseNumber>().is_err(), "{bad}");
-        }
-        let last: ReleaseNumber = "v18446744073709551615".parse().unwrap();
-        assert_eq!(last.next(), last);
-        assert_eq!(ReleaseNumber::FIRST.next().to_string(), "v2");
-    }
-
-    #[test]
-    fn references_tell_tags_from_digests() {
-        let digest = Digest::sha256(b"");
-        assert_eq!(digest.to_string().parse(), Ok(Reference::Digest(digest)));
-        assert_eq!("v1".parse(), Ok(Reference::Tag("v1".parse().unwrap())));
-        for bad in ["", "sha256:ab", "a/b", "md5:ab"] {
-            assert!(bad.parse::<Reference>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn layer_references_split_at_the_colon() {
-        let layer: LayerReference = "code:v01".parse().unwrap();
-        assert_eq!(
-            (layer.component.as_str(), layer.version.as_str()),
-            ("code", "v01")
-        );
-        for bad in ["code", "code:", ":v1", "code:v:1", "Code:v1"] {
-            assert!(bad.parse::<LayerReference>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn longest_names_fit_behind_the_longest_prefix() {
-        let prefix: Prefix = "p".repeat(PREFIX_MAX).parse().unwrap();
-        let repository = prefix.component(&"n".repeat(NAME_MAX).parse().unwrap());
-        assert_eq!(repository.as_str().len(), REPOSITORY_MAX);
-        assert!("p".repeat(PREFIX_MAX + 1).parse::<Prefix>().is_err());
-    }
-
-    prop_compose! {
-        fn path_component()(text in "[a-z0-9]{1,8}((\\.|_|__|-{1,3})[a-z0-9]{1,8}){0,2}") -> String { text }
-    }
-
     proptest! {
         #[test]
         fn every_name_of_the_grammar_survives_a_round_trip(
-            component in path_component(),
+            component in PATH_COMPONENT,
             tag in "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}",
             number in 1u64..,
         ) {
@@ -619,25 +346,6 @@ mod tests {
             prop_assert_eq!(number.to_string().parse::<ReleaseNumber>().unwrap(), number);
             let json = serde_json::to_string(&name).unwrap();
             prop_assert_eq!(serde_json::from_str::<ComponentName>(&json).unwrap(), name);
-        }
-
-        #[test]
-        fn prefix_splits_off_what_it_put_on(
-            prefix in proptest::option::of(path_component()),
-            name in path_component(),
-        ) {
-            let prefix: Prefix = prefix.unwrap_or_default().parse().unwrap();
-            let component: ComponentName = name.parse().unwrap();
-            let configuration: ConfigurationName = name.parse().unwrap();
-            let of_component = prefix.component(&component);
-            prop_assert!(of_component.as_str().parse::<RepositoryName>().is_ok());
-            prop_assert_eq!(prefix.split(&of_component), Some(Owned::Component(component)));
-            prop_assert_eq!(
-                prefix.split(&prefix.configuration(&configuration)),
-                Some(Owned::Configuration(configuration))
-            );
-            let other: Prefix = "other/project".parse().unwrap();
-            prop_assert_eq!(other.split(&of_component), None);
         }
 
         #[test]

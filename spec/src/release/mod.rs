@@ -8,16 +8,21 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     annotation,
-    component::{
-        ComponentError, image_manifest, oci_descriptor, parse_annotation, parse_diff_id,
-        parse_time, parse_unpacked_size,
-    },
+    component::{image_manifest, oci_descriptor, parse_time},
     digest::Digest,
     json,
-    manifest::{Descriptor, ManifestError, Outline},
+    manifest::{Descriptor, Outline},
     media_type,
-    name::{Channel, ComponentName, ConfigurationName, LayerReference, ReleaseNumber, Version},
+    name::{Channel, ConfigurationName, ReleaseNumber},
 };
+
+mod error;
+mod image;
+mod layer;
+
+pub use error::ReleaseError;
+pub use image::Image;
+pub use layer::ReleaseLayer;
 
 /// One immutable state of a configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,151 +45,6 @@ pub struct Release {
     pub layers: Vec<ReleaseLayer>,
     /// What the image configuration says beside its layers.
     pub image: Image,
-}
-
-/// A component version as part of a release.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReleaseLayer {
-    /// The component.
-    pub component: ComponentName,
-    /// Its version.
-    pub version: Version,
-    /// When that version was made.
-    pub created: Option<Timestamp>,
-    /// Digest of the archive as stored.
-    pub digest: Digest,
-    /// Size of the archive as stored, in bytes.
-    pub size: u64,
-    /// Media type of the archive, which tells its compression.
-    pub media_type: String,
-    /// Digest of the uncompressed tar archive; known in every release that we make.
-    pub diff_id: Option<Digest>,
-    /// Size of the uncompressed tar archive in bytes.
-    pub unpacked_size: Option<u64>,
-}
-
-impl ReleaseLayer {
-    /// Returns which component version this is.
-    pub fn reference(&self) -> LayerReference {
-        LayerReference {
-            component: self.component.clone(),
-            version: self.version.clone(),
-        }
-    }
-}
-
-/// An image configuration without what a release says itself (`created`, `rootfs`,
-/// `history`), kept to the letter: a configuration imported from an image keeps its
-/// entry point, user, labels and whatever else there is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Image(Map<String, Value>);
-
-/// The properties of an image configuration that every release writes anew.
-const WRITTEN_ANEW: [&str; 3] = ["created", "rootfs", "history"];
-
-impl Image {
-    /// Returns the configuration of an image for this platform that says nothing else;
-    /// `architecture` and `os` are Go's names, such as `amd64` and `linux`.
-    pub fn new(architecture: &str, os: &str) -> Self {
-        let mut map = Map::new();
-        map.insert("architecture".into(), architecture.into());
-        map.insert("os".into(), os.into());
-        Self(map)
-    }
-
-    fn parse(config: &[u8]) -> Result<(Self, Vec<Digest>), ReleaseError> {
-        let mut map: Map<String, Value> =
-            serde_json::from_slice(config).map_err(ReleaseError::Config)?;
-        let diff_ids = map
-            .get("rootfs")
-            .and_then(|rootfs| rootfs.get("diff_ids"))
-            .map(|diff_ids| serde_json::from_value(diff_ids.clone()))
-            .transpose()
-            .map_err(ReleaseError::Config)?
-            .unwrap_or_default();
-        for key in WRITTEN_ANEW {
-            map.remove(key);
-        }
-        Ok((Self(map), diff_ids))
-    }
-
-    /// Returns the properties of the image configuration, for whoever needs more than this
-    /// type offers (`config.Entrypoint`, `config.User`, …).
-    pub fn properties(&self) -> &Map<String, Value> {
-        &self.0
-    }
-
-    /// Returns the environment, `config.Env`, in its order; entries without `=` and values
-    /// that are no texts are passed over.
-    pub fn environment(&self) -> Vec<(String, String)> {
-        let entries = self.0.get("config").and_then(|config| config.get("Env"));
-        let entries = entries.and_then(Value::as_array).into_iter().flatten();
-        entries
-            .filter_map(|entry| entry.as_str()?.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
-    }
-
-    /// Replaces the environment.
-    pub fn set_environment(&mut self, environment: &[(String, String)]) {
-        let entries = environment
-            .iter()
-            .map(|(name, value)| Value::from(format!("{name}={value}")))
-            .collect();
-        let config = self.0.entry("config").or_insert_with(|| json!({}));
-        if !config.is_object() {
-            *config = json!({});
-        }
-        config["Env"] = Value::Array(entries);
-    }
-}
-
-/// Why documents are no release, or a release cannot be written.
-#[derive(Debug, thiserror::Error)]
-pub enum ReleaseError {
-    /// Not a manifest at all.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// An index, and so an image of several platforms.
-    #[error("it is an index of {0} manifests, not one release")]
-    Index(usize),
-    /// No configuration, and so no image.
-    #[error("its manifest has no configuration blob, so it is no release")]
-    NoConfig,
-    /// No layers, and so nothing to deploy.
-    #[error("it has no layers")]
-    NoLayers,
-    /// The configuration's bytes are not those that the manifest names.
-    #[error("its configuration has digest `{found}`, its manifest says `{expected}`")]
-    ConfigDigest {
-        /// What the manifest says.
-        expected: Digest,
-        /// What was given.
-        found: Digest,
-    },
-    /// The configuration is not JSON, or a property has the wrong type.
-    #[error("its image configuration is not valid: {0}")]
-    Config(#[source] serde_json::Error),
-    /// The configuration and the manifest count layers differently.
-    #[error("its image configuration lists {diff_ids} layers, its manifest {layers}")]
-    LayerCount {
-        /// In the configuration.
-        diff_ids: usize,
-        /// In the manifest.
-        layers: usize,
-    },
-    /// The manifest's annotation and the configuration disagree on a layer.
-    #[error("layer {0}: its annotation and the image configuration name different diff ids")]
-    DiffIdMismatch(usize),
-    /// A layer whose uncompressed digest is not known cannot be part of an image.
-    #[error("layer `{0}`: the digest of the uncompressed archive is not known")]
-    MissingDiffId(LayerReference),
-    /// An annotation that cannot be read.
-    #[error(transparent)]
-    Annotation(#[from] ComponentError),
-    /// One component twice.
-    #[error("component `{0}` occurs twice")]
-    DuplicateComponent(ComponentName),
 }
 
 /// The documents of a release, to be stored as a blob and a manifest.
@@ -214,7 +74,7 @@ impl Release {
             config.len() as u64,
             BTreeMap::new(),
         );
-        let layers = self.layers.iter().map(layer_descriptor).collect();
+        let layers = self.layers.iter().map(layer::descriptor).collect();
         let manifest = json::canonical(&image_manifest(
             media_type::RELEASE,
             config_descriptor,
@@ -261,7 +121,7 @@ impl Release {
                 Value::Object(entry)
             })
             .collect();
-        let mut map = self.image.0.clone();
+        let mut map = self.image.properties().clone();
         if let Some(created) = self.created {
             map.insert("created".into(), created.to_string().into());
         }
@@ -348,7 +208,7 @@ impl Release {
             .layers
             .iter()
             .enumerate()
-            .map(|(index, layer)| parse_layer(index, layer, diff_ids.get(index)))
+            .map(|(index, layer)| layer::parse(index, layer, diff_ids.get(index)))
             .collect::<Result<_, _>>()?;
         let text = |key: &str| outline.annotations.get(key);
         let release = Self {
@@ -374,63 +234,6 @@ fn split(manifest: &[u8]) -> Result<(Outline, Descriptor), ReleaseError> {
     }
     let config = outline.config.clone().ok_or(ReleaseError::NoConfig)?;
     Ok((outline, config))
-}
-
-fn layer_descriptor(layer: &ReleaseLayer) -> oci_spec::image::Descriptor {
-    let optional = [
-        (
-            annotation::COMPONENT_CREATED,
-            layer.created.map(|created| created.to_string()),
-        ),
-        (
-            annotation::DIFF_ID,
-            layer.diff_id.as_ref().map(Digest::to_string),
-        ),
-        (
-            annotation::UNPACKED_SIZE,
-            layer.unpacked_size.map(|size| size.to_string()),
-        ),
-    ];
-    let mut annotations = BTreeMap::from([
-        (annotation::COMPONENT, layer.component.to_string()),
-        (annotation::COMPONENT_VERSION, layer.version.to_string()),
-    ]);
-    for (key, value) in optional {
-        if let Some(value) = value {
-            annotations.insert(key, value);
-        }
-    }
-    oci_descriptor(&layer.media_type, &layer.digest, layer.size, annotations)
-}
-
-fn parse_layer(
-    index: usize,
-    layer: &Descriptor,
-    in_config: Option<&Digest>,
-) -> Result<ReleaseLayer, ReleaseError> {
-    let position = index + 1;
-    let annotated = parse_diff_id(layer)?;
-    if annotated.is_some() && in_config.is_some() && annotated.as_ref() != in_config {
-        return Err(ReleaseError::DiffIdMismatch(position));
-    }
-    let component = parse_annotation(layer, annotation::COMPONENT, "no component name")?;
-    let version = parse_annotation(layer, annotation::COMPONENT_VERSION, "no version")?;
-    Ok(ReleaseLayer {
-        component: component.unwrap_or_else(|| {
-            let name = format!("layer-{position}");
-            name.parse().expect("it fits the grammar")
-        }),
-        version: version.unwrap_or_else(|| {
-            let short = layer.digest.short();
-            short.parse().expect("hexadecimal digits fit the grammar")
-        }),
-        created: parse_annotation(layer, annotation::COMPONENT_CREATED, "no RFC 3339 time")?,
-        diff_id: annotated.or_else(|| in_config.cloned()),
-        unpacked_size: parse_unpacked_size(layer)?,
-        digest: layer.digest.clone(),
-        size: layer.size,
-        media_type: layer.media_type.clone(),
-    })
 }
 
 #[cfg(test)]
