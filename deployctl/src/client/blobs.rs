@@ -9,7 +9,7 @@ use http::{
 };
 use reqwest::Response;
 
-use super::{ClientError, Repository, auth::Scope, transport::Call};
+use super::{ClientError, Repository};
 
 impl Repository {
     /// Returns the size of a blob; nothing where the repository does not have it.
@@ -19,12 +19,7 @@ impl Repository {
     pub async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>, ClientError> {
         let operation = format!("look for blob `{digest}` in `{}`", self.name);
         let url = self.url(&format!("blobs/{digest}"));
-        let call = Call::new(
-            operation.clone(),
-            Scope::pull(&self.name),
-            Method::HEAD,
-            url,
-        );
+        let call = self.reading(&operation, Method::HEAD, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
@@ -105,12 +100,7 @@ impl Repository {
     pub async fn delete_blob(&self, digest: &Digest) -> Result<bool, ClientError> {
         let operation = format!("delete blob `{digest}` of `{}`", self.name);
         let url = self.url(&format!("blobs/{digest}"));
-        let call = Call::new(
-            operation.clone(),
-            Scope::push(&self.name),
-            Method::DELETE,
-            url,
-        );
+        let call = self.writing(&operation, Method::DELETE, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(false),
@@ -239,8 +229,7 @@ impl BlobReader {
     async fn open(&mut self) -> Result<Response, ClientError> {
         let transport = self.repository.transport.clone();
         let url = self.repository.url(&format!("blobs/{}", self.digest));
-        let scope = Scope::pull(&self.repository.name);
-        let mut call = Call::new(self.operation.clone(), scope, Method::GET, url);
+        let mut call = (self.repository).reading(&self.operation, Method::GET, url);
         if self.offset > 0 {
             call = call.header(RANGE, &format!("bytes={}-", self.offset));
         }

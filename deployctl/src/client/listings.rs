@@ -24,12 +24,8 @@ impl Repository {
     /// # Errors
     /// [`ClientError`].
     pub async fn tags(&self) -> Result<Vec<Tag>, ClientError> {
-        let call = Call::new(
-            format!("list the tags of `{}`", self.name),
-            Scope::pull(&self.name),
-            Method::GET,
-            self.url("tags/list"),
-        );
+        let operation = format!("list the tags of `{}`", self.name);
+        let call = self.reading(&operation, Method::GET, self.url("tags/list"));
         let pages: Option<Vec<TagList>> = self.transport.pages(call).await?;
         let texts = pages.into_iter().flatten().flat_map(|page| page.tags);
         let mut tags: Vec<Tag> = texts.filter_map(|text| text.parse().ok()).collect();

@@ -11,7 +11,6 @@ use http::{
 
 use super::{
     ClientError, Repository,
-    auth::Scope,
     transport::{Call, content_type},
 };
 
@@ -262,12 +261,9 @@ impl Repository {
     }
 
     fn put_call(&self, reference: &Reference) -> Call {
-        Call::new(
-            format!("put manifest `{reference}` of `{}`", self.name),
-            Scope::push(&self.name),
-            Method::PUT,
-            self.url(&format!("manifests/{reference}")),
-        )
+        let operation = format!("put manifest `{reference}` of `{}`", self.name);
+        let url = self.url(&format!("manifests/{reference}"));
+        self.writing(&operation, Method::PUT, url)
     }
 
     /// Deletes a tag, or a manifest with all its tags. Returns whether there was one.
@@ -277,12 +273,7 @@ impl Repository {
     pub async fn delete_manifest(&self, reference: &Reference) -> Result<bool, ClientError> {
         let operation = format!("delete manifest `{reference}` of `{}`", self.name);
         let url = self.url(&format!("manifests/{reference}"));
-        let call = Call::new(
-            operation.clone(),
-            Scope::push(&self.name),
-            Method::DELETE,
-            url,
-        );
+        let call = self.writing(&operation, Method::DELETE, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(false),
@@ -302,13 +293,10 @@ impl Repository {
     }
 
     fn get_manifest(&self, reference: &Reference) -> Call {
-        Call::new(
-            format!("get manifest `{reference}` of `{}`", self.name),
-            Scope::pull(&self.name),
-            Method::GET,
-            self.url(&format!("manifests/{reference}")),
-        )
-        .header(ACCEPT, &media_type::MANIFESTS.join(", "))
+        let operation = format!("get manifest `{reference}` of `{}`", self.name);
+        let url = self.url(&format!("manifests/{reference}"));
+        self.reading(&operation, Method::GET, url)
+            .header(ACCEPT, &media_type::MANIFESTS.join(", "))
     }
 
     async fn read(

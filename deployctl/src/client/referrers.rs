@@ -3,7 +3,7 @@
 use deploy_spec::{Descriptor, Digest, listing::Referrers};
 use http::Method;
 
-use super::{ClientError, Repository, auth::Scope, error::innermost, transport::Call};
+use super::{ClientError, Repository, error::innermost};
 
 impl Repository {
     /// Returns descriptors of the manifests that refer to this one, all pages of them, filtered
@@ -25,7 +25,7 @@ impl Repository {
             url.query_pairs_mut()
                 .append_pair("artifactType", artifact_type);
         }
-        let call = Call::new(operation.clone(), Scope::pull(&self.name), Method::GET, url);
+        let call = self.reading(&operation, Method::GET, url);
         let pages: Option<Vec<Referrers>> = self.transport.pages(call).await?;
         let mut descriptors = match pages {
             Some(pages) => pages.into_iter().flat_map(|page| page.manifests).collect(),

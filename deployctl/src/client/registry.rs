@@ -3,9 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use deploy_spec::RepositoryName;
+use http::Method;
 use url::Url;
 
-use super::{Address, ClientError, Credentials, Fingerprint, RetryPolicy, transport::Transport};
+use super::{
+    Address, ClientError, Credentials, Fingerprint, RetryPolicy,
+    auth::Scope,
+    transport::{Call, Transport},
+};
 
 /// How a registry is talked to; the default is anonymous.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +98,16 @@ impl Repository {
     /// Returns the URL of an API path within the repository.
     pub(super) fn url(&self, path: &str) -> Url {
         self.transport.url(&format!("v2/{}/{path}", self.name))
+    }
+
+    /// Returns a request of somebody who may read the repository.
+    pub(super) fn reading(&self, operation: &str, method: Method, url: Url) -> Call {
+        Call::new(operation.to_owned(), Scope::pull(&self.name), method, url)
+    }
+
+    /// Returns a request of somebody who may write to the repository.
+    pub(super) fn writing(&self, operation: &str, method: Method, url: Url) -> Call {
+        Call::new(operation.to_owned(), Scope::push(&self.name), method, url)
     }
 }
 

@@ -9,7 +9,7 @@ use http::{
 use reqwest::Response;
 use url::Url;
 
-use super::{ClientError, Repository, auth::Scope, retry::Activity, transport::Call};
+use super::{ClientError, Repository, retry::Activity, transport::Call};
 
 const OCI_CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 const OCTETS: &str = "application/octet-stream";
@@ -36,12 +36,7 @@ impl Repository {
     pub(super) async fn begin(&self, digest: &Digest) -> Result<Session, ClientError> {
         let operation = format!("upload blob `{digest}` to `{}`", self.name);
         let url = self.url("blobs/uploads/");
-        let call = Call::new(
-            operation.clone(),
-            Scope::push(&self.name),
-            Method::POST,
-            url,
-        );
+        let call = self.writing(&operation, Method::POST, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::ACCEPTED => session(&operation, &response),
@@ -61,12 +56,7 @@ impl Repository {
         if let Some(from) = from {
             url.query_pairs_mut().append_pair("from", from.as_ref());
         }
-        let call = Call::new(
-            operation.clone(),
-            Scope::push(&self.name),
-            Method::POST,
-            url,
-        );
+        let call = self.writing(&operation, Method::POST, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),
@@ -173,7 +163,7 @@ impl Repository {
 
     fn session_call(&self, digest: &Digest, method: Method, url: Url) -> Call {
         let operation = format!("upload blob `{digest}` to `{}`", self.name);
-        Call::new(operation, Scope::push(&self.name), method, url)
+        self.writing(&operation, method, url)
     }
 }
 
