@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use object_store::UpdateVersion;
 
 use super::{
-    journal::{Batch, Journal},
+    journal::{Batch, Change, Journal},
     *,
 };
 
@@ -171,6 +171,48 @@ async fn what_the_journal_holds_is_done_at_the_next_start() {
             ["a/b/c/created", "a/old", "a/torn"]
         );
     }
+}
+
+#[tokio::test]
+async fn change_that_fails_behind_its_sync_is_not_done_at_the_next_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    for key in ["a/b", "e/f"] {
+        put(&store, key, "old", PutMode::Create).await.unwrap();
+    }
+    // In one round, which is durable before anybody meets the directory, or the file, that is
+    // in the way.
+    let tries = [
+        ("before", "1"),
+        ("a", "2"),
+        ("e", ""),
+        ("a/b/c", "3"),
+        ("behind", "4"),
+    ]
+    .map(|(key, bytes)| put(&store, key, bytes, PutMode::Create));
+    let done = join_all(tries).await;
+    let succeeded: Vec<bool> = done.iter().map(Result::is_ok).collect();
+    assert_eq!(succeeded, [true, false, false, false, true]);
+    let left = ["a/b", "before", "behind", "e/f"];
+    // In memory, on the disk, and in what is done again.
+    assert_eq!(keys(&store, "").await, left);
+    assert_eq!(keys_on_disk(directory.path(), ""), left);
+    let staged = fs::read_dir(directory.path().join(STAGING)).unwrap();
+    assert_eq!(staged.count(), 0);
+    drop(store);
+    let (_, changes) = Journal::open(&directory.path().join(JOURNAL)).unwrap();
+    let put_again = |change: &Change| match change {
+        Change::Put { key, .. } => key.clone(),
+        other => panic!("{other:?}"),
+    };
+    let mut put_again: Vec<String> = changes.iter().map(put_again).collect();
+    put_again.sort();
+    assert_eq!(put_again, left);
+    let store = open(directory.path());
+    assert_eq!(keys(&store, "").await, left);
+    assert_eq!(read(&store, "behind").await.unwrap(), "4");
+    put(&store, "a/b", "new", PutMode::Overwrite).await.unwrap();
+    assert_eq!(read(&store, "a/b").await.unwrap(), "new");
 }
 
 #[tokio::test]
