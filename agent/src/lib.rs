@@ -1,3 +1,5 @@
+//! The agent of a host: follows a configuration, unpacks each new release, and hands it to a script.
+
 #![doc = include_str!("../README.md")]
 
 mod cache;

@@ -1,3 +1,5 @@
+//! Checks and measures any OCI registry, given its address.
+
 #![doc = include_str!("../README.md")]
 //!
 //! ## Map of the source

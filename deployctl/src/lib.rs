@@ -1,3 +1,5 @@
+//! The toolbox that the deploy tools share: a client for registries, archives, layouts, and the verbs over them.
+
 #![doc = include_str!("../README.md")]
 
 pub mod archive;

@@ -1,3 +1,5 @@
+//! The registry as a library: the distribution API over any object store.
+
 #![doc = include_str!("../README.md")]
 
 pub mod access_log;

@@ -1,3 +1,5 @@
+//! The format of what the deploy tools store: names, media types and documents; bytes in, values out.
+
 #![doc = include_str!("../README.md")]
 
 pub mod annotation;

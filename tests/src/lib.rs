@@ -1,3 +1,5 @@
+//! The harness of the end-to-end scenarios: our programs and other projects', run as processes.
+
 #![doc = include_str!("../README.md")]
 
 pub mod archive;
