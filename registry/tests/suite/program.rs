@@ -4,13 +4,18 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use deploy_spec::Digest;
 use reqwest::Client;
+use tokio::sync::Notify;
 
 use crate::harness::{content, image};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deploy-registry"));
@@ -168,23 +173,27 @@ async fn everything_acknowledged_before_kill_is_there_afterwards() {
     let mut acknowledged: Vec<(String, Digest)> = Vec::new();
     for round in 0..ROUNDS {
         let mut process = Process::start(directory.path());
+        let pushed = Arc::new(Notify::new());
         let pushers: Vec<_> = (0..PUSHERS)
             .map(|pusher| {
                 tokio::spawn(push_until_it_fails(
                     client.clone(),
                     process.url.clone(),
                     round * PUSHERS + pusher,
+                    pushed.clone(),
                 ))
             })
             .collect();
-        // Somewhere within what the pushers do, elsewhere each time.
-        tokio::time::sleep(Duration::from_millis(60 + 37 * round)).await;
+        let first = tokio::time::timeout(PATIENCE, pushed.notified()).await;
+        first.expect("somebody pushes something");
+        // Somewhere within what the pushers do, elsewhere each time: the moment is what is
+        // random here, and nothing more is waited for.
+        tokio::time::sleep(Duration::from_millis(37 * round)).await;
         process.child.kill().unwrap();
         for pusher in pushers {
             acknowledged.extend(pusher.await.unwrap());
         }
     }
-    assert!(!acknowledged.is_empty());
     let process = Process::start(directory.path());
     for (path, digest) in acknowledged {
         let response = client
@@ -216,13 +225,19 @@ async fn everything_acknowledged_before_kill_is_there_afterwards() {
 }
 
 /// Pushes blobs in all styles, and manifests, and returns the paths of all that was acknowledged.
-async fn push_until_it_fails(client: Client, url: String, seed: u64) -> Vec<(String, Digest)> {
+/// Notifies of each blob that was.
+async fn push_until_it_fails(
+    client: Client,
+    url: String,
+    seed: u64,
+    pushed: Arc<Notify>,
+) -> Vec<(String, Digest)> {
     let mut acknowledged = Vec::new();
     for number in 0.. {
         let size = [100, 50_000, 300_000][number % 3];
         let bytes = content(size, seed * 10_000 + number as u64);
         let digest = Digest::sha256(&bytes);
-        let pushed = match number % 2 {
+        let answer = match number % 2 {
             0 => {
                 client
                     .post(format!("{url}/v2/a/blobs/uploads/?digest={digest}"))
@@ -232,10 +247,11 @@ async fn push_until_it_fails(client: Client, url: String, seed: u64) -> Vec<(Str
             }
             _ => push_in_chunks(&client, &url, &bytes, &digest).await,
         };
-        if !pushed.is_ok_and(|response| response.status() == 201) {
+        if !answer.is_ok_and(|response| response.status() == 201) {
             break;
         }
         acknowledged.push((format!("/v2/a/blobs/{digest}"), digest.clone()));
+        pushed.notify_one();
         let manifest = image(&digest, &[]).to_string();
         let path = format!("/v2/a/manifests/t{seed}-{number}");
         let expected = Digest::sha256(manifest.as_bytes());
