@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use crate::port::Port;
 use crate::programs::Program;
 use crate::server::Server;
+use crate::tree::Tree;
 
 /// A running registry of ours, on a port of its own. Dropping it kills it and removes a directory that was
 /// made for it.
@@ -81,6 +82,14 @@ impl Registry {
     /// The directory that it keeps everything in.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// All objects that it keeps. Not what stands beside them and is its process's own: a journal, which is emptied
+    /// when nothing was written for a while, locks and sockets.
+    pub fn objects(&self) -> Tree {
+        let mut objects = Tree::of(&self.directory).without_times();
+        objects.entries.retain(|path, _| !path.starts_with('.'));
+        objects
     }
 
     /// All it has logged since its last start.

@@ -14,18 +14,17 @@ use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::port::Port;
 use deploy_tests::registry::Registry;
-use deploy_tests::tree::Tree;
 use deploy_tests::{http, oci};
 
-/// Runs `deployctl` with bad input, and asserts that it is refused, that the line says `word`, and that the registry's
-/// directory is as it was.
+/// Runs `deployctl` with bad input, and asserts that it is refused, that the line says `word`, and that the registry
+/// keeps what it kept.
 #[track_caller]
 fn refused(registry: &Registry, desk: &Desk, arguments: &[&str], word: &str) {
-    let before = Tree::of(registry.directory()).without_times();
+    let before = registry.objects();
     let answer = desk.deployctl(arguments.iter().copied()).answer().unwrap();
     answer.assert_is_refusal();
     assert!(answer.stderr.contains(word), "no `{word}` in\n{answer}");
-    let difference = before.difference(&Tree::of(registry.directory()).without_times());
+    let difference = before.difference(&registry.objects());
     assert_eq!(difference, "", "{answer}");
 }
 
