@@ -96,9 +96,10 @@ impl Ingest {
         self.fence.as_ref().and_then(Fence::raised).cloned()
     }
 
-    /// Removes what was written and nothing speaks of.
-    pub(crate) async fn abandon(&mut self) {
+    /// Removes what was written and nothing speaks of. Returns what could not be removed.
+    pub(crate) async fn abandon(&mut self) -> Option<(DataId, Progress)> {
         self.sink.abandon().await;
+        Some((self.data.clone(), self.sink.left()?))
     }
 
     /// Returns objects that are part of others now, to be removed once no session names them.

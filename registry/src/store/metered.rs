@@ -281,8 +281,8 @@ impl<D: BlobData> BlobData for MeteredData<D> {
         self.data.discard(key, progress).await
     }
 
-    async fn release(&self, key: &Path, progress: &Progress) {
-        self.data.release(key, progress).await;
+    async fn release(&self, key: &Path, progress: &Progress) -> Result<(), StoreError> {
+        self.data.release(key, progress).await
     }
 
     async fn forget(&self, key: &Path) -> Result<(), StoreError> {
@@ -334,6 +334,10 @@ impl Sink for MeteredSink {
 
     async fn abandon(&mut self) {
         self.sink.abandon().await;
+    }
+
+    fn left(&self) -> Option<Progress> {
+        self.sink.left()
     }
 
     fn is_contended(&self, length: u64) -> bool {

@@ -6,7 +6,7 @@
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
 //!   ingest  sessions  claims  fence  watch          taking bytes in, not colliding, waiting
 //!   state  markers                                  what may be removed, and when
-//!     keys  record  objects  data  clock            how it is laid out and written
+//!     keys  record  objects  resume  data  clock    how it is laid out and written
 //!       metered  meter                              counting what is asked of it
 //!         local | backend: any object_store         where
 //! ```
@@ -32,6 +32,7 @@ mod quarantine;
 mod record;
 mod redacted;
 mod referrers;
+mod resume;
 mod rota;
 mod scrub;
 mod sessions;
@@ -128,21 +129,31 @@ impl Store {
 
     /// Returns a new store in memory, which is gone with its last clone.
     pub fn memory() -> Self {
-        Self::over("memory".to_owned(), false, InMemory::new())
+        Self::over("memory".to_owned(), false, InMemory::new(), None)
     }
 
     /// Returns the store in an object store that has conditional writes (create and update)
     /// and multipart uploads. Any number of processes may serve it at a time.
     pub fn multipart(store: impl ObjectStore + MultipartStore) -> Self {
         let place = store.to_string();
-        Self::over(place, true, store)
+        Self::over(place, true, store, None)
     }
 
-    fn over(place: String, shared: bool, store: impl ObjectStore + MultipartStore) -> Self {
+    /// `once` is the same store by a client that tries nothing again, where `store` does.
+    fn over<S: ObjectStore + MultipartStore>(
+        place: String,
+        shared: bool,
+        store: S,
+        once: Option<S>,
+    ) -> Self {
         let meter = Arc::new(Meter::default());
         let store = Arc::new(Metered::new(store, meter.clone()));
+        let once: Arc<dyn ObjectStore> = match once {
+            Some(once) => Arc::new(Metered::new(once, meter.clone())),
+            None => store.clone(),
+        };
         let data = Box::new(MultipartData::new(store.clone()));
-        Self::new(place, shared, Objects::new(store), data, meter)
+        Self::new(place, shared, Objects::new(store, once), data, meter)
     }
 
     fn new(

@@ -16,12 +16,15 @@ use super::{
     data,
     error::StoreError,
     local::{Fresh, LocalDirectory, Relaxed},
+    resume::resumed,
 };
 
 /// An object store, shared.
 #[derive(Clone)]
 pub(crate) struct Objects {
     store: Arc<dyn ObjectStore>,
+    /// The same, by a client that sends each request once.
+    once: Arc<dyn ObjectStore>,
     /// The same, where it is a local directory: that can do some things better than the
     /// library's trait can say.
     local: Option<LocalDirectory>,
@@ -86,13 +89,19 @@ pub(crate) enum Created {
 }
 
 impl Objects {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, local: None }
+    /// Over a store; `once` is the same by a client that tries nothing again.
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, once: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            store,
+            once,
+            local: None,
+        }
     }
 
     /// Over a local directory, which `store` is or leads to.
     pub(crate) fn local(store: Arc<dyn ObjectStore>, directory: LocalDirectory) -> Self {
         Self {
+            once: store.clone(),
             store,
             local: Some(directory),
         }
@@ -177,7 +186,8 @@ impl Objects {
         }
     }
 
-    /// Returns the bytes of a range of a large object, or nothing where there is none.
+    /// Returns the bytes of a range of a large object, or nothing where there is none. Where
+    /// reading breaks off it goes on, so the object must be one that never changes.
     pub(crate) async fn content(
         &self,
         key: &Path,
@@ -195,7 +205,7 @@ impl Objects {
         Ok(Some(match found.payload {
             GetResultPayload::File(file, _) => Content::File(file, range),
             GetResultPayload::Stream(stream) => {
-                Content::Stream(stream.map_err(StoreError::from).boxed())
+                Content::Stream(resumed(self.store.clone(), key.clone(), range, stream))
             }
         }))
     }
@@ -214,6 +224,20 @@ impl Objects {
             Err(Error::AlreadyExists { .. }) => Ok(Created::Existed),
             Err(error) => Err(error.into()),
             Ok(_) => Ok(Created::New),
+        }
+    }
+
+    /// Writes the object as [`Objects::create`] does, and takes one that holds the same bytes
+    /// for ours: a write whose answer was lost is tried again below us, and finds itself there.
+    /// For payloads that hold a time or a random name.
+    pub(crate) async fn create_own(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+    ) -> Result<Created, StoreError> {
+        match self.create(key, payload.clone()).await? {
+            Created::Existed if self.find_own(key, &payload).await?.is_some() => Ok(Created::New),
+            created => Ok(created),
         }
     }
 
@@ -263,11 +287,7 @@ impl Objects {
         match self.store.put_opts(key, payload.clone(), mode.into()).await {
             Err(
                 Error::Precondition { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. },
-            ) => {
-                let found = self.read(key).await?;
-                let ours = found.filter(|found| is_same(&payload, &found.bytes));
-                Ok(ours.map(|found| found.version))
-            }
+            ) => self.find_own(key, &payload).await,
             Err(error) => Err(error.into()),
             Ok(put) => Ok(Some(Version(UpdateVersion {
                 e_tag: put.e_tag,
@@ -276,12 +296,33 @@ impl Objects {
         }
     }
 
+    /// Returns which state the object is in, where it holds these bytes.
+    async fn find_own(
+        &self,
+        key: &Path,
+        payload: &PutPayload,
+    ) -> Result<Option<Version>, StoreError> {
+        let found = self.read(key).await?;
+        let ours = found.filter(|found| is_same(payload, &found.bytes));
+        Ok(ours.map(|found| found.version))
+    }
+
     /// Removes the object, durably; that it is gone already is no error.
+    ///
+    /// The store may be asked several times. Where others write the object as soon as they see
+    /// that it is gone, [`Objects::remove_once`] it.
     pub(crate) async fn remove(&self, key: &Path) -> Result<(), StoreError> {
-        match self.store.delete(key).await {
-            Err(Error::NotFound { .. }) => Ok(()),
-            done => Ok(done?),
-        }
+        removed(self.store.delete(key).await)
+    }
+
+    /// Removes the object as [`Objects::remove`] does, but asks the store once: a second
+    /// request, sent because the first one's answer was lost, would remove what somebody wrote
+    /// in between.
+    ///
+    /// # Errors
+    /// Where it is unknown whether the object is gone, or will go.
+    pub(crate) async fn remove_once(&self, key: &Path) -> Result<(), StoreError> {
+        removed(self.once.delete(key).await)
     }
 
     /// Removes the object where it still is in that state; false where it is not. Atomic and
@@ -371,6 +412,13 @@ impl Objects {
                 std::future::ready(behind)
             })
             .boxed()
+    }
+}
+
+fn removed(done: object_store::Result<()>) -> Result<(), StoreError> {
+    match done {
+        Err(Error::NotFound { .. }) => Ok(()),
+        done => Ok(done?),
     }
 }
 

@@ -29,7 +29,7 @@ impl Store {
         let (key, now) = (keys::upkeep(kind), self.now());
         let payload = record::encode(&Turn { began: now }, []);
         let Some(object) = self.objects().read(&key).await? else {
-            return Ok(self.objects().create(&key, payload).await? == Created::New);
+            return Ok(self.objects().create_own(&key, payload).await? == Created::New);
         };
         let interval = SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX);
         let began = record::decode::<Turn>(&key, &object.bytes).map(|(turn, _)| turn.began);

@@ -36,6 +36,9 @@ const REMOVED_AT_ONCE: usize = 8;
 /// Nothing is appended to an upload for so long after somebody began to close it.
 const CLOSING: SignedDuration = SignedDuration::from_secs(60);
 
+/// Where the store has just failed, and nobody would come back to try again.
+const ATTEMPTS: usize = 3;
+
 /// The header of a session's object; the tail follows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct SessionRecord {
@@ -116,6 +119,14 @@ pub(super) struct SessionOutline {
     pub(super) data: Vec<DataId>,
 }
 
+/// A session as it was before somebody tried to write to it.
+pub(super) struct Unwritten {
+    id: UploadId,
+    record: SessionRecord,
+    tail: Bytes,
+    version: Version,
+}
+
 /// A session that this request may write to.
 pub(super) struct Session {
     pub(super) id: UploadId,
@@ -126,6 +137,16 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Returns what it is now.
+    pub(super) fn unwritten(&self) -> Unwritten {
+        Unwritten {
+            id: self.id.clone(),
+            record: self.record.clone(),
+            tail: self.tail.clone(),
+            version: self.version.clone(),
+        }
+    }
+
     pub(super) fn offset(&self) -> u64 {
         self.record.progress.length + self.tail.len() as u64
     }
@@ -320,14 +341,52 @@ impl Store {
         match record.state {
             _ if record.progress.length == 0 => Ok(()),
             // Whoever closed it fails where it is not complete yet, or has what it published.
-            SessionState::Closing => {
-                self.data().release(&key, &record.progress).await;
-                Ok(())
-            }
+            SessionState::Closing => self.data().release(&key, &record.progress).await,
             SessionState::Open | SessionState::Ended => {
                 self.data().discard(&key, &record.progress).await
             }
         }
+    }
+
+    /// Writes down what nobody would find who is not told of it, as a session that has ended:
+    /// when that expires, it is removed.
+    pub(super) async fn leave_to_expiry(
+        &self,
+        repository: &RepositoryName,
+        data: DataId,
+        progress: Progress,
+    ) {
+        let record = SessionRecord {
+            data,
+            progress,
+            state: SessionState::Ended,
+            ..SessionRecord::new(repository, Algorithm::Sha256, self.now())
+        };
+        let key = keys::upload(&UploadId::random());
+        for _ in 0..ATTEMPTS {
+            let written = self.objects().create(&key, record::encode(&record, []));
+            match written.await {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(cause = ?error, "cannot write down what is left of an upload")
+                }
+            }
+        }
+    }
+
+    /// Makes sure that a session never comes to be what an attempt to write it down may have
+    /// made of it; false where that cannot be known.
+    pub(super) async fn revoke_update(&self, session: &Unwritten) -> bool {
+        let record = session.record.as_ours(session.record.state, self.now());
+        let payload = record::encode(&record, [session.tail.clone()]);
+        let key = keys::upload(&session.id);
+        for _ in 0..ATTEMPTS {
+            let (payload, version) = (payload.clone(), session.version.clone());
+            if let Ok(revoked) = self.objects().update(&key, payload, version).await {
+                return revoked;
+            }
+        }
+        false
     }
 
     /// Returns what upkeep must know of the session at the key; nothing where there is none.
@@ -375,7 +434,7 @@ impl Store {
             }
             let version = object.version;
             let session = Session {
-                id,
+                id: id.clone(),
                 record,
                 tail,
                 version,
@@ -385,7 +444,10 @@ impl Store {
                 Ok(()) => expired += 1,
                 // Somebody went on with it after all.
                 Err(StoreError::UploadBusy) => {}
-                Err(error) => return Err(error),
+                // Its record stays, and with it what it names is found by the next round.
+                Err(error) => {
+                    tracing::warn!(cause = ?error, upload.id = %id, "cannot end an upload");
+                }
             }
         }
         Ok(expired)

@@ -11,7 +11,8 @@
 //! meet what somebody was promised meanwhile. So each arrow but the last is a conditional write.
 //! *Condemned* is there for every reader, but whoever relies on it brings it back to life before
 //! answering. *Doomed* is gone for every reader; nobody brings it back, the delete may be on its
-//! way. Who wants to write there waits until it is gone.
+//! way. Who wants to write there waits until it is gone, and so it is asked for once: a second
+//! request, sent because the first one's answer was lost, would meet what was written since.
 //!
 //! On a store whose every change passes through this process (a local directory), a condemned
 //! object is removed by one conditional step, and nothing is ever doomed.
@@ -333,7 +334,7 @@ impl Store {
                 self.data().forget(data).await?;
             }
             in_time()?;
-            self.objects().remove(key).await
+            self.objects().remove_once(key).await
         };
         match tokio::time::timeout_at(began + DELETE_WITHIN, delete).await {
             Ok(done) => done.map(|()| true),

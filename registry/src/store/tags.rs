@@ -188,7 +188,10 @@ impl Store {
                     update.await?
                 }
                 (None, Some(seen)) => self.replace_doomed(&key, seen, &payload).await?,
-                (None, None) => self.objects().create(&key, payload.clone()).await? == Created::New,
+                (None, None) => {
+                    let created = self.objects().create_own(&key, payload.clone());
+                    created.await? == Created::New
+                }
             };
             if moved {
                 self.watches().announce(repository, tag);

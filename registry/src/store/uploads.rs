@@ -37,10 +37,13 @@ impl Store {
     ) -> Result<Upload, StoreError> {
         let id = UploadId::random();
         let record = SessionRecord::new(repository, algorithm, self.now());
-        let payload = record::encode(&record, []);
-        self.objects()
-            .replace_relaxed(&keys::upload(&id), payload)
-            .await?;
+        let (key, payload) = (keys::upload(&id), record::encode(&record, []));
+        match self.is_shared() {
+            // Never over what is there: a request that seemed lost and was sent again may
+            // arrive after all, when the session holds bytes.
+            true => self.objects().create(&key, payload).await.map(drop)?,
+            false => self.objects().replace_relaxed(&key, payload).await?,
+        }
         Ok(Upload { id, offset: 0 })
     }
 
@@ -91,13 +94,14 @@ impl Store {
         let (end, suspended) = match taken {
             Ok(taken) => taken,
             Err(error) => {
-                ingest.abandon().await;
+                self.abandon(repository, &mut ingest).await;
                 return Err(overtaken(error, id));
             }
         };
         if let Some(version) = ingest.raised() {
             session.version = version;
         }
+        let before = session.unwritten();
         match self.update_session(session, data, suspended).await {
             Ok(offset) => {
                 self.forget_pieces(ingest.merged()).await;
@@ -106,8 +110,8 @@ impl Store {
             }
             Err(error) => {
                 // After a failure below us, the session may have come to name the data.
-                if !matches!(error, StoreError::Backend(_)) {
-                    ingest.abandon().await;
+                if !matches!(error, StoreError::Backend(_)) || self.revoke_update(&before).await {
+                    self.abandon(repository, &mut ingest).await;
                 }
                 Err(error)
             }
@@ -173,7 +177,7 @@ impl Store {
     /// anything else may be tried again.
     async fn end_attempt(&self, mut session: Session, mut ingest: Ingest, error: &StoreError) {
         let raised = ingest.raised();
-        ingest.abandon().await;
+        self.abandon(&session.record.repository, &mut ingest).await;
         let closed_before = session.record.state == SessionState::Closing;
         let is_raised = raised.is_some();
         if let Some(version) = raised {
@@ -213,9 +217,17 @@ impl Store {
         match settled {
             Ok(settled) => self.publish(repository, digest, settled).await,
             Err(error) => {
-                ingest.abandon().await;
+                self.abandon(repository, &mut ingest).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Removes what an attempt has written and nothing speaks of. What the store does not take
+    /// back now is asked for again later.
+    async fn abandon(&self, repository: &RepositoryName, ingest: &mut Ingest) {
+        if let Some((data, progress)) = ingest.abandon().await {
+            self.leave_to_expiry(repository, data, progress).await;
         }
     }
 

@@ -22,7 +22,10 @@ use deploy_registry::{
     store::{Bucket, Location},
 };
 use deploy_spec::Digest;
-use object_store::{ObjectStore, aws::AmazonS3Builder, memory::InMemory, prefix::PrefixStore};
+use object_store::{
+    ObjectStore, aws::AmazonS3Builder, azure::MicrosoftAzureBuilder, memory::InMemory,
+    multipart::MultipartStore, prefix::PrefixStore,
+};
 
 const NAME: &str = "tests";
 const KEY: &str = "tests";
@@ -64,42 +67,33 @@ pub(crate) fn in_directory() -> Replicas {
 
 /// So many replicas on an S3 server; nothing where there is none.
 pub(crate) async fn on_minio(test: &str, count: usize) -> Option<Replicas> {
-    match minio() {
-        Some(server) => Some(server.replicas("s3", count).await),
-        None => skipped(test, "minio"),
-    }
+    Some(place_on_minio(test)?.replicas(count).await)
 }
 
 /// So many replicas on an emulator of Azure's blob storage; nothing where there is none.
 pub(crate) async fn on_azurite(test: &str, count: usize) -> Option<Replicas> {
+    Some(place_on_azurite(test)?.replicas(count).await)
+}
+
+/// A place on an S3 server; nothing where there is none.
+pub(crate) fn place_on_minio(test: &str) -> Option<Place> {
+    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| find("minio").map(|program| Server::minio(&program)));
+    match server {
+        Some(server) => Some(Place::new(server)),
+        None => skipped(test, "minio"),
+    }
+}
+
+/// A place on an emulator of Azure's blob storage; nothing where there is none.
+pub(crate) fn place_on_azurite(test: &str) -> Option<Place> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     let server =
         SERVER.get_or_init(|| find("azurite-blob").map(|program| Server::azurite(&program)));
     match server {
-        Some(server) => Some(server.replicas("az", count).await),
+        Some(server) => Some(Place::new(server)),
         None => skipped(test, "azurite"),
     }
-}
-
-/// A bucket on an S3 server as it is, and the store in it; nothing where there is none.
-pub(crate) async fn bucket_on_minio(test: &str) -> Option<(Arc<dyn ObjectStore>, Store)> {
-    let server = match minio() {
-        Some(server) => server,
-        None => return skipped(test, "minio"),
-    };
-    let mut builder = AmazonS3Builder::new().with_allow_http(true);
-    for (name, value) in &server.environment {
-        builder = builder.with_config(name.to_ascii_lowercase().parse().unwrap(), value);
-    }
-    let raw = builder.with_bucket_name(NAME).build().unwrap();
-    let store = server.connect(&format!("s3://{NAME}/copied")).await;
-    Some((Arc::new(PrefixStore::new(raw, "copied")), store))
-}
-
-fn minio() -> Option<&'static Server> {
-    static SERVER: OnceLock<Option<Server>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| find("minio").map(|program| Server::minio(&program)));
-    server.as_ref()
 }
 
 /// Every place, with as many replicas as it can have, up to `count`.
@@ -162,22 +156,89 @@ macro_rules! contract {
 }
 pub(crate) use contract;
 
-/// A server with a bucket. It ends with this process, however that ends.
-pub(crate) struct Server {
-    environment: Vec<(String, String)>,
-    /// When this closes, the shell that started the server ends it.
-    _lifeline: ChildStdin,
+/// A store as it is, past everything that is ours.
+pub(crate) trait Raw: ObjectStore + MultipartStore {}
+impl<S: ObjectStore + MultipartStore> Raw for S {}
+
+/// A part of a server's bucket that nobody else has.
+pub(crate) struct Place {
+    server: &'static Server,
+    prefix: String,
 }
 
-impl Server {
-    /// Replicas under a prefix that nobody else has.
-    async fn replicas(&self, scheme: &str, count: usize) -> Replicas {
+impl Place {
+    fn new(server: &'static Server) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let place = format!("{scheme}://{NAME}/place/{number}");
+        Self {
+            server,
+            prefix: format!("place/{number}"),
+        }
+    }
+
+    /// Returns what `--store` takes.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{NAME}/{}", self.server.kind.scheme(), self.prefix)
+    }
+
+    /// Returns where the server listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Returns the variables that lead to the server, some of them replaced by others.
+    pub(crate) fn environment(&self, others: &[(&str, &str)]) -> Vec<(String, String)> {
+        let own = self.server.environment.iter();
+        let own = own.filter(|(name, _)| others.iter().all(|(other, _)| name != other));
+        let own = own.cloned();
+        own.chain(environment(others)).collect()
+    }
+
+    /// Returns a store at the place.
+    pub(crate) async fn store(&self) -> Store {
+        self.store_with(&[]).await
+    }
+
+    /// Returns a store at the place, with some variables replaced by others.
+    pub(crate) async fn store_with(&self, others: &[(&str, &str)]) -> Store {
+        let Ok(Location::Bucket(bucket)) = self.url().parse() else {
+            panic!("`{}` is no bucket", self.url());
+        };
+        let bucket: Bucket = bucket;
+        Store::connect(&bucket, &self.environment(others), false)
+            .await
+            .unwrap()
+    }
+
+    /// Returns what is at the place.
+    pub(crate) fn raw(&self) -> Arc<dyn Raw> {
+        let variables = self.server.environment.iter();
+        let variables = variables.map(|(name, value)| (name.to_ascii_lowercase(), value));
+        match self.server.kind {
+            Kind::Amazon => {
+                let builder = AmazonS3Builder::new().with_allow_http(true);
+                let builder = variables.fold(builder, |builder, (name, value)| {
+                    builder.with_config(name.parse().unwrap(), value)
+                });
+                let store = builder.with_bucket_name(NAME).build().unwrap();
+                Arc::new(PrefixStore::new(store, self.prefix.as_str()))
+            }
+            Kind::Azure => {
+                let builder = MicrosoftAzureBuilder::new()
+                    .with_allow_http(true)
+                    .with_account(ACCOUNT)
+                    .with_access_key(ACCOUNT_KEY)
+                    .with_endpoint(format!("http://{}/{ACCOUNT}", self.server.address));
+                let store = builder.with_container_name(NAME).build().unwrap();
+                Arc::new(PrefixStore::new(store, self.prefix.as_str()))
+            }
+        }
+    }
+
+    async fn replicas(&self, count: usize) -> Replicas {
         let mut stores = Vec::new();
         for _ in 0..count {
-            stores.push(self.connect(&place).await);
+            stores.push(self.store().await);
         }
         Replicas {
             stores,
@@ -185,25 +246,47 @@ impl Server {
             _directory: None,
         }
     }
+}
 
-    async fn connect(&self, place: &str) -> Store {
-        let Ok(Location::Bucket(bucket)) = place.parse() else {
-            panic!("`{place}` is no bucket");
-        };
-        let bucket: Bucket = bucket;
-        Store::connect(&bucket, &self.environment, false)
-            .await
-            .unwrap()
+/// Whose API a server speaks.
+#[derive(Clone, Copy)]
+enum Kind {
+    Amazon,
+    Azure,
+}
+
+impl Kind {
+    fn scheme(self) -> &'static str {
+        match self {
+            Self::Amazon => "s3",
+            Self::Azure => "az",
+        }
+    }
+}
+
+/// A server with a bucket. It ends with this process, however that ends.
+struct Server {
+    kind: Kind,
+    address: SocketAddr,
+    environment: Vec<(String, String)>,
+    /// When this closes, the shell that started the server ends it.
+    _lifeline: ChildStdin,
+}
+
+impl Server {
+    /// Servers take no port 0, so somebody may be faster; then another one is tried.
+    fn start(try_start: impl Fn(SocketAddr) -> Option<Self>) -> Self {
+        (0..3)
+            .find_map(|_| try_start(free_address()))
+            .expect("the server does not come up")
     }
 
     fn minio(program: &Path) -> Self {
-        // It takes no port 0, so somebody may be faster; then another one is tried.
-        for _ in 0..3 {
+        Self::start(|address| {
             let directory = tempfile::tempdir().unwrap().keep();
             let data = directory.join("data");
             // A directory is a bucket.
             std::fs::create_dir_all(data.join(NAME)).unwrap();
-            let address = free_address();
             let mut command = watched(&directory, program);
             command
                 .args(["server", "--quiet", "--address", &address.to_string()])
@@ -214,51 +297,53 @@ impl Server {
                 .env("MINIO_CI_CD", "1")
                 .env("HOME", &directory);
             let lifeline = command.spawn().unwrap().stdin.take().unwrap();
-            if wait_until(|| {
+            let is_ready = wait_until(|| {
                 let answer = ask(address, "GET", "/minio/health/ready", &[]);
                 answer.starts_with("HTTP/1.1 200")
-            }) {
-                return Self {
-                    environment: environment(&[
-                        ("AWS_ENDPOINT_URL", &format!("http://{address}")),
-                        ("AWS_ACCESS_KEY_ID", KEY),
-                        ("AWS_SECRET_ACCESS_KEY", SECRET),
-                    ]),
-                    _lifeline: lifeline,
-                };
-            }
-        }
-        panic!("MinIO does not come up");
+            });
+            is_ready.then(|| Self {
+                kind: Kind::Amazon,
+                address,
+                environment: environment(&[
+                    ("AWS_ENDPOINT_URL", &format!("http://{address}")),
+                    ("AWS_ACCESS_KEY_ID", KEY),
+                    ("AWS_SECRET_ACCESS_KEY", SECRET),
+                ]),
+                _lifeline: lifeline,
+            })
+        })
     }
 
     fn azurite(program: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap().keep();
-        let address = free_address();
-        let mut command = watched(&directory, program);
-        command
-            .args([
-                "--inMemoryPersistence",
-                "--skipApiVersionCheck",
-                "--disableTelemetry",
-                "--silent",
-            ])
-            .args(["--blobHost", "127.0.0.1", "--blobPort"])
-            .arg(address.port().to_string())
-            .env("HOME", &directory);
-        let lifeline = command.spawn().unwrap().stdin.take().unwrap();
-        let created = || create_container(address).starts_with("HTTP/1.1 201");
-        assert!(wait_until(created), "azurite does not come up");
-        Self {
-            environment: environment(&[
-                ("AZURE_STORAGE_ACCOUNT", ACCOUNT),
-                ("AZURE_STORAGE_KEY", ACCOUNT_KEY),
-                (
-                    "AZURE_STORAGE_ENDPOINT",
-                    &format!("http://{address}/{ACCOUNT}"),
-                ),
-            ]),
-            _lifeline: lifeline,
-        }
+        Self::start(|address| {
+            let directory = tempfile::tempdir().unwrap().keep();
+            let mut command = watched(&directory, program);
+            command
+                .args([
+                    "--inMemoryPersistence",
+                    "--skipApiVersionCheck",
+                    "--disableTelemetry",
+                    "--silent",
+                ])
+                .args(["--blobHost", "127.0.0.1", "--blobPort"])
+                .arg(address.port().to_string())
+                .env("HOME", &directory);
+            let lifeline = command.spawn().unwrap().stdin.take().unwrap();
+            let created = || create_container(address).starts_with("HTTP/1.1 201");
+            wait_until(created).then(|| Self {
+                kind: Kind::Azure,
+                address,
+                environment: environment(&[
+                    ("AZURE_STORAGE_ACCOUNT", ACCOUNT),
+                    ("AZURE_STORAGE_KEY", ACCOUNT_KEY),
+                    (
+                        "AZURE_STORAGE_ENDPOINT",
+                        &format!("http://{address}/{ACCOUNT}"),
+                    ),
+                ]),
+                _lifeline: lifeline,
+            })
+        })
     }
 }
 

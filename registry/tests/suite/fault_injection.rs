@@ -1,9 +1,13 @@
 //! Two replicas and a collector over a store that fails now and then, under a mixed load: what
 //! was acknowledged is there in the end, what went wrong was said in the proper form, and
-//! nothing stays that nobody needs.
+//! nothing stays that nobody needs. In memory, and on an S3 server behind a proxy.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,23 +19,80 @@ use deploy_registry::{
 use deploy_spec::Digest;
 use futures::TryStreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use object_store::{ObjectStore as _, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
 use crate::{
+    faulty_proxy::{Behind, FaultyProxy},
     flaky::Flaky,
     harness::{MANIFEST, TestRegistry, content, header, image},
 };
 
 const CLIENTS: u64 = 6;
-/// Longer than any push takes, and short enough that what the clients leave is collected while
-/// they go on.
-const GRACE: Duration = Duration::from_secs(5);
-/// A push that took longer begins anew.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Sizes of blobs: in the record, in one piece, in several parts.
-const SIZES: [usize; 4] = [300, 40_000, 200_000, 6 * 1024 * 1024];
+const PERCENT: u64 = 5;
+/// How much longer a busy machine may take for everything to happen once.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Sizes of blobs: in the record, in one piece, in several parts, in parts from the first chunk on.
+const SIZES: [usize; 5] = [300, 40_000, 200_000, 6 * MIB, 11 * MIB];
+const MIB: usize = 1024 * 1024;
+/// Layers that several images have, one after the other pushed, needed, unneeded.
+const SHARED: u64 = 3;
+
+/// What lets a store fail.
+trait Failing: Send + Sync {
+    /// Lets so many operations of a hundred go wrong from now on.
+    fn set_percent(&self, percent: u64);
+
+    /// Returns how often each kind of fault struck.
+    fn struck(&self) -> Vec<u64>;
+
+    /// Returns how many multipart uploads are left that somebody was told of.
+    fn open_multipart_uploads(&self) -> usize;
+}
+
+impl Failing for Flaky {
+    fn set_percent(&self, percent: u64) {
+        (**self).set_percent(percent);
+    }
+
+    fn struck(&self) -> Vec<u64> {
+        (**self).struck()
+    }
+
+    fn open_multipart_uploads(&self) -> usize {
+        (**self).open_multipart_uploads()
+    }
+}
+
+impl Failing for FaultyProxy {
+    fn set_percent(&self, percent: u64) {
+        FaultyProxy::set_percent(self, percent);
+    }
+
+    fn struck(&self) -> Vec<u64> {
+        FaultyProxy::struck(self)
+    }
+
+    fn open_multipart_uploads(&self) -> usize {
+        let (known, _unknown) = FaultyProxy::open_multipart_uploads(self);
+        known
+    }
+}
+
+/// A store that fails, seen from two replicas, and as it is.
+struct Scene {
+    replicas: [Store; 2],
+    faults: Arc<dyn Failing>,
+    /// For who collects when nothing fails any more.
+    collector: Store,
+    /// For who reads afterwards, past all faults.
+    reader: Store,
+    raw: Arc<dyn ObjectStore>,
+    /// Longer than any push takes, and short enough that what the clients leave is collected
+    /// while they go on.
+    grace: Duration,
+}
 
 /// An image whose push was acknowledged to its end.
 struct Image {
@@ -46,13 +107,36 @@ struct Known {
     images: Vec<Image>,
     /// Tags whose deletion was acknowledged.
     deleted: Vec<String>,
-    /// How many answers there were, by status.
-    statuses: BTreeMap<u16, u64>,
+    /// Tags that may be there: nobody said whether their push was done.
+    uncertain: Vec<String>,
+}
+
+/// What lasts until everything has happened that should, and for a while.
+struct Act {
+    until: Instant,
+    faults: Arc<dyn Failing>,
+    /// Requests that were told that the server failed.
+    failed: AtomicU64,
+    pushed: AtomicU64,
+}
+
+impl Act {
+    fn is_over(&self) -> bool {
+        let happened = |count: &AtomicU64| count.load(Ordering::SeqCst) > 0;
+        let all = self.faults.struck().iter().all(|count| *count > 0)
+            && happened(&self.failed)
+            && happened(&self.pushed);
+        let now = Instant::now();
+        now > self.until && (all || now > self.until + PATIENCE)
+    }
 }
 
 /// A client that speaks to either replica, request by request.
 struct Pusher {
     client: Client,
+    act: Arc<Act>,
+    /// Longer than this, no push may take.
+    grace: Duration,
     urls: Vec<String>,
     number: u64,
     turn: usize,
@@ -78,16 +162,13 @@ impl Pusher {
             .body(body);
         let response = match request.send().await {
             Ok(response) => response,
-            // The first piece was there, and the next was not: an answer that has begun can only
-            // break off, and a client may not have seen its beginning.
-            Err(_) if method == Method::GET && target.contains("/blobs/") => return None,
             Err(error) => panic!("{target}: {error:?}"),
         };
         let status = response.status();
-        *self.known.statuses.entry(status.as_u16()).or_default() += 1;
         if !status.is_server_error() && status.as_u16() != 429 {
             return Some(response);
         }
+        self.act.failed.fetch_add(1, Ordering::SeqCst);
         if method != Method::HEAD {
             let body: Value = response.json().await.unwrap();
             assert!(body["errors"][0]["code"].is_string(), "{target}: {body}");
@@ -96,8 +177,8 @@ impl Pusher {
         None
     }
 
-    /// Pushes a blob until that is acknowledged.
-    async fn push_blob(&mut self, bytes: &[u8]) -> Digest {
+    /// Pushes a blob until that is acknowledged, or the act is over.
+    async fn push_blob(&mut self, bytes: &[u8]) -> Option<Digest> {
         let digest = Digest::sha256(bytes);
         for attempt in 0.. {
             let pushed = match (attempt + bytes.len() as u64 + self.number) % 3 {
@@ -109,10 +190,13 @@ impl Pusher {
             };
             if let Some(response) = pushed {
                 assert_eq!(response.status(), 201, "{}", response.text().await.unwrap());
+                return Some(digest);
+            }
+            if self.act.is_over() {
                 break;
             }
         }
-        digest
+        None
     }
 
     /// Nothing comes back where a step failed: then the upload is left for the collector.
@@ -131,37 +215,68 @@ impl Pusher {
         self.send(Method::PUT, &target, "", rest.to_vec()).await
     }
 
-    /// Pushes an image under a tag of its own.
+    /// Pushes a blob that may be there already: then looking at it must do.
+    async fn push_shared(&mut self, bytes: &[u8]) -> Option<Digest> {
+        let digest = Digest::sha256(bytes);
+        let target = format!("/v2/a/blobs/{digest}");
+        match self.send(Method::HEAD, &target, "", Vec::new()).await {
+            Some(found) if found.status() == 200 => Some(digest),
+            _ => self.push_blob(bytes).await,
+        }
+    }
+
+    /// Pushes an image under a tag of its own, unless the act is over before that is done.
     async fn push_image(&mut self, round: u64) {
         let tag = format!("t{}-{round}", self.number);
         for attempt in 0_u64.. {
             let started = Instant::now();
             let seed = (self.number << 40) | (round << 8) | attempt;
-            let config = self
-                .push_blob(format!("{{\"seed\":{seed}}}").as_bytes())
-                .await;
-            let size = SIZES[usize::try_from(round).unwrap() % SIZES.len()];
-            let layer = self.push_blob(&content(size, seed)).await;
-            let manifest = image(&config, &[&layer]).to_string().into_bytes();
-            let digest = Digest::sha256(&manifest);
+            let Some((digest, manifest, blobs)) = self.push_parts(round, seed).await else {
+                break;
+            };
             let target = format!("/v2/a/manifests/{tag}");
             let mut put = None;
-            while put.is_none() && started.elapsed() < PATIENCE {
+            while put.is_none() && started.elapsed() < self.grace / 2 {
                 put = self
                     .send(Method::PUT, &target, MANIFEST, manifest.clone())
                     .await;
             }
-            let Some(put) = put else {
-                continue;
-            };
-            assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
-            self.known.images.push(Image {
-                tag,
-                manifest: digest,
-                blobs: vec![config, layer],
-            });
-            return;
+            if let Some(put) = put {
+                // What took longer than the grace may lack blobs by now.
+                let late = started.elapsed() >= self.grace;
+                if !late {
+                    assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
+                    self.act.pushed.fetch_add(1, Ordering::SeqCst);
+                    self.known.images.push(Image {
+                        tag,
+                        manifest: digest,
+                        blobs,
+                    });
+                    return;
+                }
+            }
+            if self.act.is_over() {
+                break;
+            }
         }
+        self.known.uncertain.push(tag);
+    }
+
+    /// Pushes what an image is made of, and returns its manifest.
+    async fn push_parts(
+        &mut self,
+        round: u64,
+        seed: u64,
+    ) -> Option<(Digest, Vec<u8>, Vec<Digest>)> {
+        let config = format!("{{\"seed\":{seed}}}");
+        let config = self.push_blob(config.as_bytes()).await?;
+        let size = SIZES[usize::try_from(round).unwrap() % SIZES.len()];
+        let layer = self.push_blob(&content(size, seed)).await?;
+        let shared = (self.number + round) % SHARED;
+        let shared = self.push_shared(&content(100_000, shared)).await?;
+        let manifest = image(&config, &[&layer, &shared]).to_string().into_bytes();
+        let digest = Digest::sha256(&manifest);
+        Some((digest, manifest, vec![config, layer, shared]))
     }
 
     /// Deletes an image of its own by its tag, and the manifest with it.
@@ -204,10 +319,7 @@ impl Pusher {
         let target = format!("/v2/a/blobs/{blob}");
         if let Some(found) = self.send(Method::GET, &target, "", Vec::new()).await {
             assert_eq!(found.status(), 200);
-            // What breaks off while it is sent can only break the connection.
-            if let Ok(bytes) = found.bytes().await {
-                assert_eq!(Digest::sha256(&bytes), blob);
-            }
+            assert_eq!(Digest::sha256(&found.bytes().await.unwrap()), blob);
         }
         for target in ["/v2/a/tags/list?n=3", "/v2/_catalog"] {
             if let Some(found) = self.send(Method::GET, target, "", Vec::new()).await {
@@ -217,9 +329,9 @@ impl Pusher {
         }
     }
 
-    async fn work(mut self, until: Instant) -> Known {
+    async fn work(mut self) -> Known {
         let mut round = 0;
-        while Instant::now() < until {
+        while !self.act.is_over() {
             self.push_image(round).await;
             self.read_image().await;
             if round % 3 == 2 {
@@ -231,81 +343,151 @@ impl Pusher {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_acknowledged_is_lost_and_nothing_useless_stays_when_the_store_fails() {
-    let time = match std::env::var_os("DEPLOY_TESTS_LONG") {
+/// Returns how long clients push, pull and delete.
+fn time() -> Duration {
+    match std::env::var_os("DEPLOY_TESTS_LONG") {
         Some(_) => Duration::from_secs(120),
-        None => Duration::from_secs(12),
-    };
+        None => Duration::from_secs(10),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_acknowledged_is_lost_and_nothing_useless_stays_in_memory() {
     let flaky = Flaky::new(0x5eed);
+    let store = || Store::multipart(flaky.clone());
+    let scene = Scene {
+        replicas: [store(), store()],
+        faults: Arc::new(flaky.clone()),
+        collector: store(),
+        reader: Store::multipart(flaky.content().clone()),
+        raw: Arc::new(flaky.content().clone()),
+        grace: Duration::from_secs(5),
+    };
+    play(scene, async || ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_acknowledged_is_lost_and_nothing_useless_stays_on_minio() {
+    let test = "nothing_acknowledged_is_lost_and_nothing_useless_stays_on_minio";
+    let Some(behind) = Behind::start(test).await else {
+        return;
+    };
+    let place = &behind.place;
+    let scene = Scene {
+        replicas: [
+            behind.impatient_store().await,
+            behind.impatient_store().await,
+        ],
+        collector: behind.store().await,
+        reader: place.store().await,
+        raw: place.raw(),
+        grace: Duration::from_secs(8),
+        faults: Arc::new(behind.proxy.clone()),
+    };
+    play(scene, async || behind.proxy.settled().await).await;
+}
+
+/// Plays the scene to its end; `settled` returns when nothing is on its way to the store.
+async fn play(scene: Scene, settled: impl AsyncFnOnce()) {
+    let Scene {
+        replicas,
+        faults,
+        collector,
+        reader,
+        raw,
+        grace,
+    } = scene;
     let mut settings = ServerSettings::default();
     settings.upkeep.gc_interval = Some(Duration::from_secs(1));
     settings.upkeep.interval = Duration::from_secs(1);
-    settings.upkeep.gc_grace = GRACE;
+    settings.upkeep.gc_grace = grace;
     settings.upkeep.gc_rate = 0;
-    settings.upkeep.upload_expiry = GRACE;
+    settings.upkeep.upload_expiry = grace;
+    let [first, second] = replicas;
     let replicas = [
-        TestRegistry::with(Store::multipart(flaky.clone()), settings.clone()).await,
-        TestRegistry::with(Store::multipart(flaky.clone()), settings).await,
+        TestRegistry::with(first, settings.clone()).await,
+        TestRegistry::with(second, settings).await,
     ];
     let urls: Vec<String> = replicas.iter().map(|replica| replica.url.clone()).collect();
     let client = Client::builder().no_proxy().build().unwrap();
-    flaky.set_percent(5);
-    let until = Instant::now() + time;
+    faults.set_percent(PERCENT);
+    let act = Arc::new(Act {
+        until: Instant::now() + time(),
+        faults: faults.clone(),
+        failed: AtomicU64::new(0),
+        pushed: AtomicU64::new(0),
+    });
     let pushers: Vec<_> = (0..CLIENTS)
         .map(|number| {
             let pusher = Pusher {
                 client: client.clone(),
+                act: act.clone(),
+                grace,
                 urls: urls.clone(),
                 number,
                 turn: usize::try_from(number).unwrap(),
                 known: Known::default(),
             };
-            tokio::spawn(pusher.work(until))
+            tokio::spawn(pusher.work())
         })
         .collect();
     let mut known = Vec::new();
     for pusher in pushers {
         known.push(pusher.await.unwrap());
     }
-    flaky.set_percent(0);
+    for replica in replicas {
+        replica.stop().await.unwrap();
+    }
+    faults.set_percent(0);
+    settled().await;
     assert!(
-        flaky.struck().iter().all(|count| *count > 0),
+        faults.struck().iter().all(|count| *count > 0),
         "{:?}",
-        flaky.struck()
+        faults.struck()
     );
+    let reader = TestRegistry::start(reader).await;
     let mut needed = BTreeSet::new();
     let mut images = 0;
     for Known {
         images: pushed,
         deleted,
-        ..
+        uncertain,
     } in &known
     {
+        for tag in uncertain {
+            remove(&client, &reader.url, tag).await;
+        }
         for image in pushed {
-            check(&client, &urls[images % 2], image).await;
+            check(&client, &reader.url, image).await;
             needed.extend(image.blobs.iter().map(Digest::to_string));
             images += 1;
         }
         for tag in deleted {
             let gone = client
-                .get(format!("{}/v2/a/manifests/{tag}", urls[0]))
+                .get(format!("{}/v2/a/manifests/{tag}", reader.url))
                 .send();
             assert_eq!(gone.await.unwrap().status(), 404, "{tag}");
         }
     }
     assert!(images > 0);
-    let failed: u64 = known
-        .iter()
-        .flat_map(|known| known.statuses.range(500..))
-        .map(|(_, count)| count)
-        .sum();
+    let failed = act.failed.load(Ordering::SeqCst);
     assert!(failed > 0, "nobody noticed");
-    for replica in replicas {
-        replica.stop().await.unwrap();
+    reader.stop().await.unwrap();
+    collect_everything(collector).await;
+    assert_no_litter(&*raw, &needed, images).await;
+    assert_eq!(faults.open_multipart_uploads(), 0);
+}
+
+/// Removes an image, where it is there.
+async fn remove(client: &Client, url: &str, tag: &str) {
+    let target = format!("{url}/v2/a/manifests/{tag}");
+    let found = client.head(target).send().await.unwrap();
+    if found.status() == 200 {
+        let digest = header(&found, "docker-content-digest");
+        let target = format!("{url}/v2/a/manifests/{digest}");
+        let deleted = client.delete(target).send().await.unwrap();
+        assert_eq!(deleted.status(), 202);
     }
-    collect_everything(&flaky).await;
-    assert_no_litter(&flaky, &needed, images).await;
 }
 
 async fn check(client: &Client, url: &str, image: &Image) {
@@ -323,9 +505,9 @@ async fn check(client: &Client, url: &str, image: &Image) {
 
 /// Collects with nobody else there, as some time after the last replica has ended: what a
 /// collector was about to remove when it failed is left to it for twenty minutes.
-async fn collect_everything(flaky: &Flaky) {
+async fn collect_everything(store: Store) {
     let later = || Timestamp::now() + SignedDuration::from_mins(30);
-    let store = Store::multipart(flaky.clone()).with_clock(Clock::new(later));
+    let store = store.with_clock(Clock::new(later));
     let gc = Gc {
         grace: Duration::ZERO,
         rate: 0,
@@ -339,8 +521,8 @@ async fn collect_everything(flaky: &Flaky) {
 }
 
 /// Holds what is in the store to what is needed.
-async fn assert_no_litter(flaky: &Flaky, needed: &BTreeSet<String>, images: usize) {
-    let objects: Vec<_> = flaky.content().list(None).try_collect().await.unwrap();
+async fn assert_no_litter(raw: &dyn ObjectStore, needed: &BTreeSet<String>, images: usize) {
+    let objects: Vec<_> = raw.list(None).try_collect().await.unwrap();
     let keys: Vec<&str> = objects.iter().map(|meta| meta.location.as_ref()).collect();
     let below = |prefix: &str| -> Vec<&str> {
         let keys = keys.iter().copied();
@@ -357,8 +539,7 @@ async fn assert_no_litter(flaky: &Flaky, needed: &BTreeSet<String>, images: usiz
     assert_eq!(below("uploads/"), Vec::<&str>::new());
     let mut named = BTreeSet::new();
     for key in below("blobs/") {
-        use object_store::ObjectStoreExt as _;
-        let record = flaky.content().get(&Path::from(key)).await.unwrap();
+        let record = raw.get(&Path::from(key)).await.unwrap();
         let record = record.bytes().await.unwrap();
         let line = record.split(|byte| *byte == b'\n').next().unwrap();
         let header: Value = serde_json::from_slice(line).unwrap();
@@ -368,5 +549,4 @@ async fn assert_no_litter(flaky: &Flaky, needed: &BTreeSet<String>, images: usiz
     }
     let data: BTreeSet<String> = below("data/").into_iter().map(str::to_owned).collect();
     assert_eq!(data, named);
-    assert_eq!(flaky.open_multipart_uploads(), 0);
 }

@@ -136,15 +136,11 @@ impl Hook for Faults {
         };
         let work = async {
             let done = work.await?;
-            if operation.kind == Kind::Complete {
+            if [Kind::Complete, Kind::Abort].contains(&operation.kind) {
                 ended();
             }
             Ok(done)
         };
-        if operation.kind == Kind::Abort {
-            // One whose end is refused is for the bucket's own rules: nobody can ask for it again.
-            ended();
-        }
         match self.draw() {
             None | Some(Fault::Torn) => work.await,
             Some(Fault::Refused) => Err(error(ErrorKind::ConnectionRefused)),

@@ -69,7 +69,7 @@ async fn blob_in_post_patch_put() {
             .start_upload(&repository, Algorithm::Sha256)
             .await
             .unwrap();
-        assert_eq!(counting.take(), "1 put uploads");
+        assert_eq!(counting.take(), "1 create uploads");
         let append = store.append_upload(&repository, &upload.id, None, body(&[&bytes]));
         append.await.unwrap();
         assert_eq!(counting.take(), patch, "{size}");

@@ -27,17 +27,35 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// cannot know whether the write was done.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What fails for a moment is tried again for about as long as clients wait for an answer; what
-/// fails for longer is theirs to try again (503, `Retry-After`).
-fn retries() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_secs(3),
-            base: 2.0,
-        },
-        max_retries: 8,
-        retry_timeout: Duration::from_secs(20),
+/// How often a client sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempts {
+    /// Once, whatever becomes of it.
+    One,
+    /// What fails for a moment is tried again for about as long as clients wait for an answer;
+    /// what fails for longer is theirs to try again (503, `Retry-After`).
+    ///
+    /// That holds for conditional writes and deletes too, where the connection ends or the
+    /// server fails instead of answering: the library takes them for not done. So whoever finds
+    /// his write refused looks whether it is his own, and what must not be deleted twice goes
+    /// through a client that sends it once.
+    Some,
+}
+
+impl Attempts {
+    fn retries(self) -> RetryConfig {
+        RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(3),
+                base: 2.0,
+            },
+            max_retries: match self {
+                Self::One => 0,
+                Self::Some => 8,
+            },
+            retry_timeout: Duration::from_secs(20),
+        }
     }
 }
 
@@ -110,7 +128,11 @@ pub(super) fn are_given(provider: Provider, environment: &Environment) -> bool {
 }
 
 /// Returns the client of an S3 bucket.
-pub(super) fn amazon(bucket: &str, environment: &Environment) -> Result<AmazonS3> {
+pub(super) fn amazon(
+    bucket: &str,
+    environment: &Environment,
+    attempts: Attempts,
+) -> Result<AmazonS3> {
     let mut options = client_options();
     if let Some(file) = variable(environment, "AWS_CA_BUNDLE") {
         let read = std::fs::read(file);
@@ -123,7 +145,7 @@ pub(super) fn amazon(bucket: &str, environment: &Environment) -> Result<AmazonS3
     }
     let mut builder = AmazonS3Builder::new()
         .with_client_options(options)
-        .with_retry(retries())
+        .with_retry(attempts.retries())
         // One object a request: every store has it, and refusals are told apart.
         .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true");
     let mut endpoint = None;
@@ -144,10 +166,14 @@ pub(super) fn amazon(bucket: &str, environment: &Environment) -> Result<AmazonS3
 }
 
 /// Returns the client of a container of an Azure storage account.
-pub(super) fn azure(container: &str, environment: &Environment) -> Result<MicrosoftAzure> {
+pub(super) fn azure(
+    container: &str,
+    environment: &Environment,
+    attempts: Attempts,
+) -> Result<MicrosoftAzure> {
     let mut builder = MicrosoftAzureBuilder::new()
         .with_client_options(client_options())
-        .with_retry(retries());
+        .with_retry(attempts.retries());
     let mut endpoint = None;
     if let Some(text) = variable(environment, "AZURE_STORAGE_CONNECTION_STRING") {
         for (key, value) in connection_string(text) {
@@ -206,10 +232,14 @@ fn connection_string(text: &str) -> Vec<(AzureConfigKey, String)> {
 }
 
 /// Returns the client of a Google Cloud Storage bucket.
-pub(super) fn google(bucket: &str, environment: &Environment) -> Result<GoogleCloudStorage> {
+pub(super) fn google(
+    bucket: &str,
+    environment: &Environment,
+    attempts: Attempts,
+) -> Result<GoogleCloudStorage> {
     let mut builder = GoogleCloudStorageBuilder::new()
         .with_client_options(client_options())
-        .with_retry(retries());
+        .with_retry(attempts.retries());
     for (key, value) in known::<GoogleConfigKey>(environment, "GOOGLE_") {
         builder = builder.with_config(key, value);
     }
@@ -247,7 +277,7 @@ mod tests {
             ("AWS_PROFILE", "ignored"),
         ]);
         assert!(are_given(Provider::Amazon, &environment));
-        let store = amazon("bucket", &environment).unwrap();
+        let store = amazon("bucket", &environment, Attempts::Some).unwrap();
         assert_eq!(store.to_string(), "AmazonS3(bucket)");
         let shown = format!("{store:?}");
         assert!(
@@ -260,7 +290,9 @@ mod tests {
     #[test]
     fn half_of_a_key_is_said() {
         let environment = environment(&[("AWS_ACCESS_KEY_ID", "id")]);
-        let error = amazon("bucket", &environment).unwrap_err().to_string();
+        let error = amazon("bucket", &environment, Attempts::Some)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("SecretAccessKey"), "{error}");
     }
 
@@ -282,14 +314,14 @@ mod tests {
         ] {
             let environment = environment(pairs);
             assert!(are_given(Provider::Azure, &environment));
-            let store = azure("c", &environment).unwrap();
+            let store = azure("c", &environment, Attempts::Some).unwrap();
             assert_eq!(
                 store.to_string(),
                 "MicrosoftAzure { account: acme, container: c }"
             );
         }
         assert!(!are_given(Provider::Azure, &[]));
-        let error = azure("c", &[]).unwrap_err().to_string();
+        let error = azure("c", &[], Attempts::Some).unwrap_err().to_string();
         assert!(error.contains("Account"), "{error}");
     }
 
@@ -298,9 +330,9 @@ mod tests {
         let key = r#"{"private_key":"private_key","private_key_id":"id","client_email":"a@b","disable_oauth":true}"#;
         let environment = environment(&[("GOOGLE_SERVICE_ACCOUNT_KEY", key)]);
         assert!(are_given(Provider::Google, &environment));
-        let store = google("bucket", &environment).unwrap();
+        let store = google("bucket", &environment, Attempts::Some).unwrap();
         assert_eq!(store.to_string(), "GoogleCloudStorage(bucket)");
         let wrong = self::environment(&[("GOOGLE_SERVICE_ACCOUNT", "/does/not/exist")]);
-        assert!(google("bucket", &wrong).is_err());
+        assert!(google("bucket", &wrong, Attempts::Some).is_err());
     }
 }

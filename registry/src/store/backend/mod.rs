@@ -15,9 +15,10 @@ mod probe;
 pub use location::{Bucket, Location, LocationError, Provider};
 pub use probe::ConnectError;
 
-use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, multipart::MultipartStore, prefix::PrefixStore};
 
 use super::Store;
+use credentials::Attempts;
 
 impl Store {
     /// Returns the store in a bucket, with credentials and endpoints from `environment`: the
@@ -33,24 +34,33 @@ impl Store {
         environment: &[(String, String)],
         read_only: bool,
     ) -> Result<Self, ConnectError> {
-        let (place, prefix) = (bucket.to_string(), bucket.prefix().clone());
-        let failed = |error| ConnectError::settings(bucket, &error);
-        let store = match bucket.provider() {
-            Provider::Amazon => {
-                let store = credentials::amazon(bucket.name(), environment).map_err(failed)?;
-                Self::over(place, true, PrefixStore::new(store, prefix))
-            }
-            Provider::Azure => {
-                let store = credentials::azure(bucket.name(), environment).map_err(failed)?;
-                Self::over(place, true, PrefixStore::new(store, prefix))
-            }
-            Provider::Google => {
-                let store = credentials::google(bucket.name(), environment).map_err(failed)?;
-                Self::over(place, true, PrefixStore::new(store, prefix))
-            }
+        let name = bucket.name();
+        let made = match bucket.provider() {
+            Provider::Amazon => Self::within(bucket, |attempts| {
+                credentials::amazon(name, environment, attempts)
+            }),
+            Provider::Azure => Self::within(bucket, |attempts| {
+                credentials::azure(name, environment, attempts)
+            }),
+            Provider::Google => Self::within(bucket, |attempts| {
+                credentials::google(name, environment, attempts)
+            }),
         };
+        let store = made.map_err(|error| ConnectError::settings(bucket, &error))?;
         let known = credentials::are_given(bucket.provider(), environment);
         probe::probe(&store, bucket, known, read_only).await?;
         Ok(store)
+    }
+
+    fn within<S: ObjectStore + MultipartStore>(
+        bucket: &Bucket,
+        client: impl Fn(Attempts) -> object_store::Result<S>,
+    ) -> object_store::Result<Self> {
+        let client = |attempts| -> object_store::Result<PrefixStore<S>> {
+            let client = client(attempts)?;
+            Ok(PrefixStore::new(client, bucket.prefix().clone()))
+        };
+        let (store, once) = (client(Attempts::Some)?, client(Attempts::One)?);
+        Ok(Self::over(bucket.to_string(), true, store, Some(once)))
     }
 }

@@ -89,7 +89,9 @@ pub(crate) trait BlobData: Send + Sync + fmt::Debug {
     async fn discard(&self, key: &Path, progress: &Progress) -> Result<(), StoreError>;
 
     /// Gives back what was written to an unfinished blob and is no object yet.
-    async fn release(&self, _key: &Path, _progress: &Progress) {}
+    async fn release(&self, _key: &Path, _progress: &Progress) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Removes an object without waiting for the disk: were it to come back after a loss of
     /// power, it would harm nobody.
@@ -123,6 +125,11 @@ pub(crate) trait Sink: Send {
     /// Removes what this sink has written and the progress that it began with does not speak
     /// of; failing costs room, nothing else.
     async fn abandon(&mut self);
+
+    /// Returns what could not be removed then, and nobody finds who is not told of it.
+    fn left(&self) -> Option<Progress> {
+        None
+    }
 
     /// Returns whether appending so many bytes writes to what another writer of the same upload
     /// could be writing to.

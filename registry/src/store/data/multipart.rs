@@ -82,12 +82,13 @@ impl BlobData for MultipartData {
             missed: 0,
             parked: Vec::new(),
             merged: Vec::new(),
+            left: None,
         })
     }
 
     async fn discard(&self, key: &Path, progress: &Progress) -> Result<(), StoreError> {
         if progress.multipart.is_some() {
-            self.release(key, progress).await;
+            self.release(key, progress).await?;
             // Completed, perhaps: then the object itself goes.
             self.forget(key).await?;
         }
@@ -99,9 +100,10 @@ impl BlobData for MultipartData {
             .await
     }
 
-    async fn release(&self, key: &Path, progress: &Progress) {
-        if let Some(Parts { id, .. }) = &progress.multipart {
-            self.abort(key, id).await;
+    async fn release(&self, key: &Path, progress: &Progress) -> Result<(), StoreError> {
+        match &progress.multipart {
+            Some(Parts { id, .. }) => self.abort(key, id).await,
+            None => Ok(()),
         }
     }
 
@@ -115,13 +117,10 @@ impl BlobData for MultipartData {
 
 impl MultipartData {
     /// Gives the parts back. That there is no such upload any more is no news.
-    async fn abort(&self, key: &Path, id: &str) {
+    async fn abort(&self, key: &Path, id: &str) -> Result<(), StoreError> {
         match self.0.abort_multipart(key, &id.to_owned()).await {
-            Ok(()) | Err(Error::NotFound { .. }) => {}
-            Err(error) => {
-                let error = StoreError::from(error);
-                tracing::warn!(cause = ?error, "cannot abort a multipart upload; the bucket's own rule will");
-            }
+            Err(error) if is_gone(&error) => Ok(()),
+            done => Ok(done?),
         }
     }
 
@@ -156,6 +155,8 @@ struct MultipartSink {
     parked: Vec<DataId>,
     /// Pieces that others had parked and this sink has taken up.
     merged: Vec<DataId>,
+    /// A multipart upload that the store did not end.
+    left: Option<Parts>,
 }
 
 impl MultipartSink {
@@ -269,6 +270,11 @@ impl MultipartSink {
     }
 }
 
+/// Returns whether the store knows of no such multipart upload; memory says so in words alone.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::NotFound { .. }) || error.to_string().contains("Upload not found")
+}
+
 /// Returns whether the store does not have the parts that it is told to put together.
 fn is_about_parts(error: &Error) -> bool {
     let text = error.to_string();
@@ -338,8 +344,11 @@ impl Sink for MultipartSink {
     async fn abandon(&mut self) {
         let mut keys: Vec<Path> = self.parked.iter().map(DataId::key).collect();
         if self.fresh {
-            if let Some(Parts { id, .. }) = &self.progress.multipart {
-                self.store.abort(&self.key, id).await;
+            if let Some(parts) = &self.progress.multipart
+                && let Err(error) = self.store.abort(&self.key, &parts.id).await
+            {
+                tracing::warn!(cause = ?error, "cannot abort a multipart upload");
+                self.left = Some(parts.clone());
             }
             if self.wrote_key {
                 keys.push(self.key.clone());
@@ -350,6 +359,15 @@ impl Sink for MultipartSink {
                 tracing::warn!(cause = ?error, "cannot remove data of an upload that failed");
             }
         }
+    }
+
+    fn left(&self) -> Option<Progress> {
+        self.left.clone().map(|parts| Progress {
+            // Something, in any case: else there would be nothing to remove.
+            length: self.in_parts.max(1),
+            multipart: Some(parts),
+            parked: Vec::new(),
+        })
     }
 
     fn is_contended(&self, length: u64) -> bool {
