@@ -14,6 +14,9 @@ use crate::{arguments::LogFormat, traces::Traces};
 /// A layer of any kind, right above the registry of spans.
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
+/// The library reports each attempt that it makes again; what came of them is ours to say.
+const UNLESS_SET: &str = "info,object_store=warn";
+
 /// The log while it runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
@@ -21,7 +24,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts the log. How much it says is up to `RUST_LOG`, and `info` unless set.
+    /// Starts the log. How much it says is up to `RUST_LOG`, and [`UNLESS_SET`] otherwise.
     pub(crate) fn start(format: LogFormat, traces: Option<&Traces>) -> Self {
         let (filter, handle) = reload::Layer::new(from_environment());
         let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
@@ -53,7 +56,9 @@ impl Log {
 }
 
 fn from_environment() -> EnvFilter {
+    let set = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let filter = if set.is_empty() { UNLESS_SET } else { &set };
     EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy()
+        .parse_lossy(filter)
 }

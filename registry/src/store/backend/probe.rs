@@ -75,28 +75,94 @@ impl ConnectError {
             let hint = "empty it, or name another prefix";
             return Self::new(bucket, error.to_string(), hint);
         };
-        match error {
-            Error::NotFound { source, .. } => Self::new(
+        let Answer { from, text } = Answer::of(&error);
+        match Reason::of(&error, &text) {
+            Reason::Absent => Self::new(
                 bucket,
-                format!("there is no such {}: {source}", bucket.provider().bucket()),
+                format!(
+                    "there is no such {} at {from}: {text}",
+                    bucket.provider().bucket()
+                ),
                 "create it first; the registry does not. Or look whether endpoint and region are right",
             ),
-            Error::PermissionDenied { source, .. } | Error::Unauthenticated { source, .. } => {
-                Self::new(
-                    bucket,
-                    format!("access is refused: {source}"),
-                    "look whether the keys are right, and may get, put, delete and list objects there",
-                )
-            }
-            Error::NotImplemented { operation, .. } => {
-                Self::unconditional(bucket, &format!("it does not do {operation}"))
-            }
-            _ if !credentials => Self::no_credentials(bucket),
-            error => Self::new(
+            Reason::Refused => Self::new(
                 bucket,
-                error.to_string(),
-                "look whether the endpoint is right and can be reached from here",
+                format!("{from} refuses access: {text}"),
+                "look whether the keys are right, and may get, put, delete and list objects there",
             ),
+            Reason::Unconditional(what) => Self::unconditional(bucket, &what),
+            Reason::Unreachable | Reason::Other if !credentials => Self::no_credentials(bucket),
+            Reason::Unreachable => Self::new(
+                bucket,
+                format!("{from} cannot be reached: {text}"),
+                "look whether the endpoint is right, its port, http or https, and can be reached from here",
+            ),
+            Reason::Other => Self::new(
+                bucket,
+                format!("{from} fails: {text}"),
+                "look whether the endpoint is right, and what its own log says",
+            ),
+        }
+    }
+}
+
+/// What a store said, without what the library says around it.
+struct Answer {
+    /// The beginning of the URL that was asked.
+    from: String,
+    text: String,
+}
+
+impl Answer {
+    fn of(error: &Error) -> Self {
+        let whole = error.to_string();
+        let url = whole.split_whitespace().find(|word| word.contains("://"));
+        let from = url
+            .and_then(|word| word.trim_matches(['(', ')', ',']).parse::<url::Url>().ok())
+            .map(|url| url.origin().ascii_serialization());
+        // `… performing GET URL in 1ms, after 8 retries, … - what was answered`
+        let text = whole.split_once(" - ").map_or(&*whole, |(_, text)| text);
+        let text = [
+            "Server returned non-2xx status code: ",
+            "HTTP error: error sending request: ",
+            "client error (Connect): ",
+        ]
+        .iter()
+        .fold(text, |text, around| {
+            text.strip_prefix(around).unwrap_or(text)
+        });
+        Self {
+            from: from.unwrap_or_else(|| "the store".to_owned()),
+            text: text.to_owned(),
+        }
+    }
+}
+
+/// Why a bucket cannot be used, as far as an operator needs to know.
+#[derive(Debug, PartialEq, Eq)]
+enum Reason {
+    Absent,
+    Refused,
+    Unreachable,
+    Unconditional(String),
+    Other,
+}
+
+impl Reason {
+    /// Listings that fail have one kind of error, whatever was answered; so the text decides.
+    fn of(error: &Error, text: &str) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        match error {
+            Error::NotImplemented { operation, .. } => {
+                Self::Unconditional(format!("it does not do {operation}"))
+            }
+            Error::NotFound { .. } => Self::Absent,
+            _ if says(&["NoSuchBucket", "ContainerNotFound", "404 Not Found"]) => Self::Absent,
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Self::Refused,
+            _ if says(&["401 Unauthorized", "403 Forbidden"]) => Self::Refused,
+            // Of a client that never had an answer.
+            _ if error.to_string().contains("error sending request") => Self::Unreachable,
+            _ => Self::Other,
         }
     }
 }
@@ -168,4 +234,60 @@ async fn write(store: &Store) -> Result<Option<&'static str>, StoreError> {
     let outcome = outcome?;
     removed?;
     Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AROUND: &str =
+        "Error performing list request: Error performing GET http://127.0.0.1:9000/b";
+
+    /// An error as the library words it, with this at its end.
+    fn failure(end: &str) -> ConnectError {
+        let Ok(crate::store::Location::Bucket(bucket)) = "s3://b/x".parse() else {
+            panic!("it is a bucket");
+        };
+        let error = Error::Generic {
+            store: "S3",
+            source: format!("{AROUND} in 40ms{end}").into(),
+        };
+        ConnectError::failed(&bucket, StoreError::Backend(error), true)
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_one_line_and_what_to_do_in_the_next() {
+        let status = " - Server returned non-2xx status code: ";
+        let table = [
+            (
+                format!("{status}404 Not Found: NoSuchBucket, The bucket does not exist"),
+                "there is no such bucket at http://127.0.0.1:9000: 404 Not Found: NoSuchBucket, The bucket does not exist",
+                "create it first",
+            ),
+            (
+                format!("{status}403 Forbidden: InvalidAccessKeyId, No such key."),
+                "http://127.0.0.1:9000 refuses access: 403 Forbidden: InvalidAccessKeyId, No such key.",
+                "look whether the keys are right",
+            ),
+            (
+                ", after 8 retries, max_retries: 8, retry_timeout: 20s  - HTTP error: error sending request: \
+                 client error (Connect): tcp connect error: Connection refused (os error 111)"
+                    .to_owned(),
+                "http://127.0.0.1:9000 cannot be reached: tcp connect error: Connection refused (os error 111)",
+                "look whether the endpoint is right",
+            ),
+            (
+                format!("{status}500 Internal Server Error: InternalError, Sorry"),
+                "http://127.0.0.1:9000 fails: 500 Internal Server Error: InternalError, Sorry",
+                "look whether the endpoint is right, and what its own log says",
+            ),
+        ];
+        for (end, problem, hint) in table {
+            let text = failure(&end).to_string();
+            let lines: Vec<&str> = text.lines().collect();
+            assert_eq!(lines[0], format!("cannot use `s3://b/x`: {problem}"));
+            assert!(lines[1].starts_with(&format!("hint: {hint}")), "{text}");
+            assert_eq!(lines.len(), 2);
+        }
+    }
 }
