@@ -22,7 +22,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::harness::{INDEX, MANIFEST, body, content, image, name, read, tag};
+use crate::{
+    backends::{Replicas, in_memory, on_azurite, on_minio},
+    harness::{INDEX, MANIFEST, body, content, image, name, read, tag},
+};
 
 const GRACE: SignedDuration = SignedDuration::from_hours(24);
 const REPOSITORY: &str = "a/b";
@@ -36,7 +39,11 @@ struct Place {
 
 impl Place {
     fn new(store: Store, directory: Option<tempfile::TempDir>) -> Self {
-        let ahead = Arc::new(AtomicI64::new(0));
+        Self::at(store, Arc::default(), directory)
+    }
+
+    /// With a time that others have too.
+    fn at(store: Store, ahead: Arc<AtomicI64>, directory: Option<tempfile::TempDir>) -> Self {
         let shown = ahead.clone();
         let clock = Clock::new(move || {
             Timestamp::now() + SignedDuration::from_secs(shown.load(Ordering::SeqCst))
@@ -50,6 +57,11 @@ impl Place {
 
     fn memory() -> Self {
         Self::new(Store::memory(), None)
+    }
+
+    /// The first of these stores; nothing where there is none.
+    fn first(replicas: Option<Replicas>) -> Option<Self> {
+        Some(Self::new(replicas?.stores.remove(0), None))
     }
 
     fn directory() -> Self {
@@ -146,9 +158,10 @@ impl Removed {
     }
 }
 
-/// Runs the test on a store in a directory and on one in memory.
-macro_rules! everywhere {
-    ($($(#[$attribute:meta])* async fn $test:ident($place:ident: Place) $body:block)*) => {
+/// Runs the test on a store in a directory and on one in memory; where `everywhere` stands
+/// before it, on servers as well.
+macro_rules! tests {
+    ($($(#[$attribute:meta])* $where:ident async fn $test:ident($place:ident: Place) $body:block)*) => {
         $(
             mod $test {
                 use super::*;
@@ -164,8 +177,28 @@ macro_rules! everywhere {
                 async fn memory() {
                     check(Place::memory()).await;
                 }
+
+                tests!($where $test);
             }
         )*
+    };
+    (locally $test:ident) => {};
+    (everywhere $test:ident) => {
+        #[tokio::test]
+        async fn minio() {
+            let name = concat!("collect::", stringify!($test), "_on_minio");
+            if let Some(place) = Place::first(on_minio(name, 1).await) {
+                check(place).await;
+            }
+        }
+
+        #[tokio::test]
+        async fn azurite() {
+            let name = concat!("collect::", stringify!($test), "_on_azurite");
+            if let Some(place) = Place::first(on_azurite(name, 1).await) {
+                check(place).await;
+            }
+        }
     };
 }
 
@@ -231,8 +264,8 @@ async fn has_manifest(store: &Store, repository: &RepositoryName, digest: &Diges
     }
 }
 
-everywhere! {
-    async fn what_is_untagged_goes_after_its_grace_with_all_that_only_it_needs(place: Place) {
+tests! {
+    everywhere async fn what_is_untagged_goes_after_its_grace_with_all_that_only_it_needs(place: Place) {
         let (store, repository) = (&place.store, name(REPOSITORY));
         let (kept, kept_layer) = image_of(store, REPOSITORY, 1, 100_000).await;
         let (gone, gone_layer) = image_of(store, REPOSITORY, 2, 100_000).await;
@@ -261,7 +294,7 @@ everywhere! {
         assert!(read(store, &repository, &gone_layer).await.unwrap() == content(100_000, 2));
     }
 
-    async fn whatever_a_tag_leads_to_stays(place: Place) {
+    everywhere async fn whatever_a_tag_leads_to_stays(place: Place) {
         let (store, repository) = (&place.store, name(REPOSITORY));
         // Index → index → image, its referrer, and the referrer of that.
         let (child, layer) = image_of(store, REPOSITORY, 1, 10).await;
@@ -309,7 +342,7 @@ everywhere! {
         assert!(store.repositories(None, 10).await.unwrap().items.is_empty());
     }
 
-    async fn whoever_relies_on_what_is_condemned_brings_it_back(place: Place) {
+    everywhere async fn whoever_relies_on_what_is_condemned_brings_it_back(place: Place) {
         let store = &place.store;
         let mut layers = Vec::new();
         for seed in 0..5 {
@@ -339,7 +372,7 @@ everywhere! {
         assert!(has_manifest(store, &repository, &digest).await);
     }
 
-    async fn manifest_that_somebody_looks_at_keeps_its_blobs(place: Place) {
+    everywhere async fn manifest_that_somebody_looks_at_keeps_its_blobs(place: Place) {
         let (store, repository) = (&place.store, name(REPOSITORY));
         let (manifest, layer) = image_of(store, REPOSITORY, 1, 50).await;
         let digest = put_untagged(store, REPOSITORY, &manifest).await;
@@ -353,7 +386,7 @@ everywhere! {
         assert!(has_blob(store, &repository, &layer).await);
     }
 
-    async fn what_crashes_leave_behind_goes(place: Place) {
+    everywhere async fn what_crashes_leave_behind_goes(place: Place) {
         let (store, repository) = (&place.store, name(REPOSITORY));
         let (manifest, layer) = image_of(store, REPOSITORY, 1, 100_000).await;
         put(store, REPOSITORY, "v1", &manifest).await;
@@ -379,7 +412,7 @@ everywhere! {
         }
     }
 
-    async fn dry_run_says_what_goes_and_changes_nothing(place: Place) {
+    locally async fn dry_run_says_what_goes_and_changes_nothing(place: Place) {
         let (store, repository) = (&place.store, name("configs/site"));
         for number in 1..4 {
             let (manifest, _) = image_of(store, "configs/site", number, 1000).await;
@@ -415,7 +448,7 @@ everywhere! {
         assert_eq!(store.all_tags(&repository).await.unwrap().len(), 1);
     }
 
-    async fn round_without_a_grace_takes_all_at_once(place: Place) {
+    locally async fn round_without_a_grace_takes_all_at_once(place: Place) {
         let (store, repository) = (&place.store, name(REPOSITORY));
         let (manifest, layer) = image_of(store, REPOSITORY, 1, 100_000).await;
         put(store, REPOSITORY, "v1", &manifest).await;
@@ -444,7 +477,7 @@ everywhere! {
         assert!(read(store, &repository, &digest).await.unwrap() == bytes);
     }
 
-    async fn stopped_round_is_taken_up_by_the_next(place: Place) {
+    locally async fn stopped_round_is_taken_up_by_the_next(place: Place) {
         let store = &place.store;
         for seed in 0..20 {
             put_blob(store, REPOSITORY, &content(50, seed)).await;
@@ -465,6 +498,58 @@ everywhere! {
         drop(stop);
         let removed = place.rounds(2).await;
         assert_eq!(removed.count(Kind::Blobs), 20);
+    }
+}
+
+#[tokio::test]
+async fn two_collectors_at_once_take_each_thing_once() {
+    let test = "two_collectors_at_once_take_each_thing_once";
+    let replicas = [
+        Some(in_memory(2)),
+        on_minio(&format!("{test}_on_minio"), 2).await,
+        on_azurite(&format!("{test}_on_azurite"), 2).await,
+    ];
+    for replicas in replicas.into_iter().flatten() {
+        let ahead = Arc::new(AtomicI64::new(0));
+        let places = replicas.stores.into_iter();
+        let places: Vec<_> = places
+            .map(|store| Place::at(store, ahead.clone(), None))
+            .collect();
+        let [one, other] = &places[..] else {
+            panic!("two replicas were asked for");
+        };
+        let repository = name(REPOSITORY);
+        let mut kept = Vec::new();
+        for seed in 0..8 {
+            let (manifest, layer) = image_of(&one.store, REPOSITORY, seed, 100_000).await;
+            match seed % 2 {
+                0 => {
+                    put(&one.store, REPOSITORY, &format!("v{seed}"), &manifest).await;
+                    kept.push((seed, layer));
+                }
+                _ => {
+                    put_untagged(&one.store, REPOSITORY, &manifest).await;
+                }
+            }
+        }
+        // Where one meets the other at the same object, it is left to a later round.
+        let mut removed = [0; 3];
+        for _ in 0..6 {
+            one.pass(GRACE + SignedDuration::from_hours(1));
+            let (first, second) = tokio::join!(one.round(), other.round());
+            for round in [first, second] {
+                let counts = [round.manifests, round.members, round.blobs];
+                for (sum, counts) in removed.iter_mut().zip(counts) {
+                    *sum += counts.removed;
+                }
+            }
+        }
+        assert_eq!(removed, [4; 3]);
+        assert_eq!(other.rounds(2).await, Removed::default());
+        for (seed, layer) in kept {
+            let bytes = read(&other.store, &repository, &layer).await.unwrap();
+            assert!(bytes == content(100_000, seed));
+        }
     }
 }
 
