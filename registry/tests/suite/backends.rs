@@ -199,8 +199,23 @@ impl Place {
         self.store_with(&[]).await
     }
 
-    /// Returns a store at the place, with some variables replaced by others.
-    pub(crate) async fn store_with(&self, others: &[(&str, &str)]) -> Store {
+    /// Returns a store at the place that asks something else that listens there, and waits as
+    /// long as this for an answer, where given.
+    pub(crate) async fn store_through(&self, url: &str, patience: Option<&str>) -> Store {
+        let (endpoint, value, timeout) = match self.server.kind {
+            Kind::Amazon => ("AWS_ENDPOINT_URL", url.to_owned(), "AWS_READ_TIMEOUT"),
+            Kind::Azure => (
+                "AZURE_STORAGE_ENDPOINT",
+                format!("{url}/{ACCOUNT}"),
+                "AZURE_READ_TIMEOUT",
+            ),
+        };
+        let mut others = vec![(endpoint, value.as_str())];
+        others.extend(patience.map(|patience| (timeout, patience)));
+        self.store_with(&others).await
+    }
+
+    async fn store_with(&self, others: &[(&str, &str)]) -> Store {
         let Ok(Location::Bucket(bucket)) = self.url().parse() else {
             panic!("`{}` is no bucket", self.url());
         };

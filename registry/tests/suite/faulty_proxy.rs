@@ -1,6 +1,6 @@
 //! An HTTP proxy between a registry and its object store that lets requests go wrong: some of
 //! all, by chance, or the next one of a kind. Requests pass as they are, `Host` included, so
-//! that their signatures hold.
+//! that their signatures hold. Knows of multipart uploads as S3 has them.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::backends::{Place, place_on_minio};
+use crate::backends::{Place, place_on_azurite, place_on_minio};
 
 /// After this, an impatient client gives up: sooner than what hangs goes on.
 const READ_TIMEOUT: &str = "1s";
@@ -124,34 +124,37 @@ impl Strike {
     }
 }
 
-/// A place on an S3 server, and a proxy before it.
+/// A place on a server, and a proxy before it.
 pub(crate) struct Behind {
     pub(crate) place: Place,
     pub(crate) proxy: FaultyProxy,
 }
 
 impl Behind {
-    /// Nothing where there is no server.
-    pub(crate) async fn start(test: &str) -> Option<Self> {
-        let place = place_on_minio(test)?;
+    /// On an S3 server; nothing where there is none.
+    pub(crate) async fn on_minio(test: &str) -> Option<Self> {
+        Some(Self::start(place_on_minio(test)?).await)
+    }
+
+    /// On an emulator of Azure's blob storage; nothing where there is none.
+    pub(crate) async fn on_azurite(test: &str) -> Option<Self> {
+        Some(Self::start(place_on_azurite(test)?).await)
+    }
+
+    async fn start(place: Place) -> Self {
         let proxy = FaultyProxy::start(place.address(), 0x5eed).await;
-        Some(Self { place, proxy })
+        Self { place, proxy }
     }
 
     /// Returns a store that asks through the proxy.
     pub(crate) async fn store(&self) -> Store {
-        let url = self.proxy.url();
-        self.place.store_with(&[("AWS_ENDPOINT_URL", &url)]).await
+        self.place.store_through(&self.proxy.url(), None).await
     }
 
     /// Returns a store that asks through the proxy, and does not wait for what hangs.
     pub(crate) async fn impatient_store(&self) -> Store {
-        let url = self.proxy.url();
-        let others = [
-            ("AWS_ENDPOINT_URL", url.as_str()),
-            ("AWS_READ_TIMEOUT", READ_TIMEOUT),
-        ];
-        self.place.store_with(&others).await
+        let patience = Some(READ_TIMEOUT);
+        self.place.store_through(&self.proxy.url(), patience).await
     }
 }
 

@@ -1,5 +1,5 @@
-//! Requests to an S3 server whose answers are lost or late, one at a time: what the client's
-//! library sends again is recognised as ours, and takes nothing that came in between.
+//! Requests to a server whose answers are lost or late, one at a time: what the client's library
+//! sends again is recognised as ours, and takes nothing that came in between.
 
 use std::sync::{
     Arc,
@@ -49,44 +49,70 @@ async fn put_manifest(
     Ok(store.put_manifest(repository, new).await?.digest)
 }
 
+/// A place on each server, with a proxy before it.
+async fn everywhere(test: &str) -> Vec<Behind> {
+    let places = [
+        Behind::on_minio(&format!("{test}_on_minio")).await,
+        Behind::on_azurite(&format!("{test}_on_azurite")).await,
+    ];
+    places.into_iter().flatten().collect()
+}
+
+/// Done without an answer, in the two ways in which it is sent again.
+const UNANSWERED: [(Fault, &str); 2] = [(Fault::Lost, "lost"), (Fault::Denied, "denied")];
+
 #[tokio::test]
 async fn what_was_done_without_an_answer_is_recognised_as_ours() {
     let test = "what_was_done_without_an_answer_is_recognised_as_ours";
-    let Some(behind) = Behind::start(test).await else {
+    for behind in everywhere(test).await {
+        let store = behind.store().await;
+        for (fault, repository) in UNANSWERED {
+            push_unanswered(&store, &name(repository), &behind.proxy, fault).await;
+        }
+    }
+}
+
+/// Whatever is written for a push loses its answer.
+async fn push_unanswered(
+    store: &Store,
+    repository: &RepositoryName,
+    proxy: &FaultyProxy,
+    fault: Fault,
+) {
+    for part in ["/blobs/", "/_blobs/", "/data/"] {
+        let strike = proxy.strike(Method::PUT, part, fault);
+        let bytes = content(100_000, part.len() as u64);
+        let digest = put_blob(store, repository, &bytes).await.unwrap();
+        strike.struck().await;
+        assert!(read(store, repository, &digest).await.unwrap() == bytes);
+    }
+    // A condition that our own write has broken holds all the same.
+    let strike = proxy.strike(Method::PUT, "/_tags/", fault);
+    let pushed = put_manifest(store, repository, 1, Condition::Absent).await;
+    strike.struck().await;
+    let strike = proxy.strike(Method::PUT, "/_tags/", fault);
+    let condition = Condition::OneOf(vec![pushed.unwrap()]);
+    let pushed = put_manifest(store, repository, 2, condition).await;
+    strike.struck().await;
+    pushed.unwrap();
+    let strike = proxy.strike(Method::PUT, "/_manifests/", fault);
+    let pushed = put_manifest(store, repository, 3, Condition::Present).await;
+    strike.struck().await;
+    pushed.unwrap();
+    store.delete_tag(repository, &tag("v1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn upload_goes_on_when_each_of_its_steps_loses_its_answer() {
+    let test = "upload_goes_on_when_each_of_its_steps_loses_its_answer";
+    let Some(behind) = Behind::on_minio(test).await else {
         return;
     };
-    let (store, proxy) = (behind.store().await, &behind.proxy);
-    for (fault, repository) in [(Fault::Lost, name("lost")), (Fault::Denied, name("denied"))] {
-        for part in ["/blobs/", "/_blobs/", "/data/"] {
-            let strike = proxy.strike(Method::PUT, part, fault);
-            let bytes = content(100_000, part.len() as u64);
-            let digest = put_blob(&store, &repository, &bytes).await.unwrap();
-            strike.struck().await;
-            assert!(read(&store, &repository, &digest).await.unwrap() == bytes);
-        }
-        // A condition that our own write has broken holds all the same.
-        let strike = proxy.strike(Method::PUT, "/_tags/", fault);
-        let first = put_manifest(&store, &repository, 1, Condition::Absent)
-            .await
-            .unwrap();
-        strike.struck().await;
-        let strike = proxy.strike(Method::PUT, "/_tags/", fault);
-        let condition = Condition::OneOf(vec![first]);
-        put_manifest(&store, &repository, 2, condition)
-            .await
-            .unwrap();
-        strike.struck().await;
-        let strike = proxy.strike(Method::PUT, "/_manifests/", fault);
-        put_manifest(&store, &repository, 3, Condition::Present)
-            .await
-            .unwrap();
-        strike.struck().await;
-        let strike = proxy.strike(Method::DELETE, "/_tags/", fault);
-        store.delete_tag(&repository, &tag("v1")).await.unwrap();
-        strike.struck().await;
-        upload_in_chunks(&store, &repository, proxy, fault).await;
+    let store = behind.store().await;
+    for (fault, repository) in UNANSWERED {
+        upload_in_chunks(&store, &name(repository), &behind.proxy, fault).await;
     }
-    assert_eq!(proxy.open_multipart_uploads().0, 0);
+    assert_eq!(behind.proxy.open_multipart_uploads().0, 0);
 }
 
 /// Each step of an upload loses the answer of what it writes.
@@ -131,7 +157,7 @@ async fn upload_in_chunks(
 
 #[tokio::test]
 async fn pull_goes_on_when_its_answer_breaks_off() {
-    let Some(behind) = Behind::start("pull_goes_on_when_its_answer_breaks_off").await else {
+    let Some(behind) = Behind::on_minio("pull_goes_on_when_its_answer_breaks_off").await else {
         return;
     };
     let (store, proxy) = (behind.store().await, &behind.proxy);
@@ -152,7 +178,7 @@ async fn pull_goes_on_when_its_answer_breaks_off() {
 #[tokio::test]
 async fn session_is_not_reset_by_a_request_that_arrives_late() {
     let test = "session_is_not_reset_by_a_request_that_arrives_late";
-    let Some(behind) = Behind::start(test).await else {
+    let Some(behind) = Behind::on_minio(test).await else {
         return;
     };
     let (store, proxy) = (behind.impatient_store().await, &behind.proxy);
@@ -192,21 +218,20 @@ async fn collect(store: &Store) -> Result<(), StoreError> {
     store.collect(&collection, &Progress::default()).await
 }
 
-/// A blob that nobody needs is collected. While its `part` is being removed, somebody pushes it
-/// again; then the collector's request goes wrong.
-async fn push_while_removed(behind: &Behind, part: &'static str, fault: Fault) {
+/// A blob that nobody needs is collected. While its `part` is being removed, by a request of
+/// this kind, somebody pushes it again; then the collector's request goes wrong.
+async fn push_while_removed(behind: &Behind, request: (Method, &'static str), fault: Fault) {
     let ahead = Arc::new(AtomicI64::new(0));
     let collector = in_time(behind.impatient_store().await, &ahead);
     let pusher = in_time(behind.place.store().await, &ahead);
     let (repository, bytes) = (name("a"), content(100_000, 1));
     let digest = put_blob(&pusher, &repository, &bytes).await.unwrap();
-    for _ in 0..2 {
-        ahead.fetch_add(GRACE.as_secs() + 3600, Ordering::SeqCst);
-        if ahead.load(Ordering::SeqCst) < 2 * GRACE.as_secs() {
-            collect(&collector).await.unwrap();
-        }
-    }
-    let strike = behind.proxy.hold(Method::DELETE, part, fault);
+    let longer = GRACE.as_secs() + 3600;
+    ahead.fetch_add(longer, Ordering::SeqCst);
+    collect(&collector).await.unwrap();
+    ahead.fetch_add(longer, Ordering::SeqCst);
+    let said = format!("{request:?} {fault:?}");
+    let strike = behind.proxy.hold(request.0, request.1, fault);
     let collection = tokio::spawn(async move { collect(&collector).await });
     match fault {
         Fault::Late => {
@@ -220,28 +245,31 @@ async fn push_while_removed(behind: &Behind, part: &'static str, fault: Fault) {
     // It may say that it does not know what became of it.
     let _ = collection.await.unwrap();
     behind.proxy.settled().await;
-    assert!(!behind.proxy.has_strikes(), "{part} {fault:?}");
-    assert!(
-        read(&pusher, &repository, &digest).await.unwrap() == bytes,
-        "{part} {fault:?}"
-    );
+    assert!(!behind.proxy.has_strikes(), "{said}");
+    let found = read(&pusher, &repository, &digest).await;
+    assert!(found.expect(&said) == bytes, "{said}");
 }
+
+const GONE_WRONG: [Fault; 5] = [
+    Fault::Lost,
+    Fault::Denied,
+    Fault::Reset,
+    Fault::HungAfter,
+    Fault::Late,
+];
 
 #[tokio::test]
 async fn delete_that_goes_wrong_takes_nothing_that_was_pushed_since() {
     let test = "delete_that_goes_wrong_takes_nothing_that_was_pushed_since";
-    for part in ["/_blobs/", "/blobs/"] {
-        for fault in [
-            Fault::Lost,
-            Fault::Denied,
-            Fault::Reset,
-            Fault::HungAfter,
-            Fault::Late,
-        ] {
-            let Some(behind) = Behind::start(test).await else {
-                return;
-            };
-            push_while_removed(&behind, part, fault).await;
+    for fault in GONE_WRONG {
+        for part in ["/_blobs/", "/blobs/"] {
+            if let Some(behind) = Behind::on_minio(&format!("{test}_on_minio")).await {
+                push_while_removed(&behind, (Method::DELETE, part), fault).await;
+            }
+        }
+        // The first of its deletes is that of the marker.
+        if let Some(behind) = Behind::on_azurite(&format!("{test}_on_azurite")).await {
+            push_while_removed(&behind, (Method::POST, "comp=batch"), fault).await;
         }
     }
 }

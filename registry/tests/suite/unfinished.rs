@@ -31,7 +31,7 @@ async fn expire(store: &Store) -> usize {
 
 #[tokio::test]
 async fn dead_upload_ends_with_its_parts() {
-    let Some(behind) = Behind::start("dead_upload_ends_with_its_parts").await else {
+    let Some(behind) = Behind::on_minio("dead_upload_ends_with_its_parts").await else {
         return;
     };
     let (store, proxy) = (behind.impatient_store().await, &behind.proxy);
@@ -45,7 +45,7 @@ async fn dead_upload_ends_with_its_parts() {
 #[tokio::test]
 async fn parts_that_the_server_keeps_are_asked_for_again() {
     let test = "parts_that_the_server_keeps_are_asked_for_again";
-    let Some(behind) = Behind::start(test).await else {
+    let Some(behind) = Behind::on_minio(test).await else {
         return;
     };
     let (store, proxy) = (behind.impatient_store().await, &behind.proxy);
@@ -70,7 +70,7 @@ async fn parts_that_the_server_keeps_are_asked_for_again() {
 
 #[tokio::test]
 async fn parts_that_no_session_came_to_name_end() {
-    let Some(behind) = Behind::start("parts_that_no_session_came_to_name_end").await else {
+    let Some(behind) = Behind::on_minio("parts_that_no_session_came_to_name_end").await else {
         return;
     };
     let (store, proxy) = (behind.impatient_store().await, &behind.proxy);
