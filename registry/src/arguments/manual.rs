@@ -15,7 +15,8 @@ Examples:
       curl localhost:2022/metrics
 
 Environment:
-  RUST_LOG   How much is logged, as `debug` or `warn,deploy_registry=debug`; `info` unless set.
+  RUST_LOG   How much is logged, as `debug` or `warn,deploy_registry=debug`;
+             `info,object_store=warn` unless set.
   OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
              Where traces are sent, as protobuf over HTTP; nowhere unless set. The other standard
              variables of OpenTelemetry hold as well: OTEL_EXPORTER_OTLP_HEADERS,
