@@ -60,6 +60,12 @@ impl Upload {
     pub(crate) async fn append(&mut self, start: usize, bytes: Bytes) -> Verdict<Reply> {
         let end = start + bytes.len() - 1;
         let reply = self.patch(&format!("{start}-{end}"), bytes).send().await?;
+        self.accepted(reply, end)
+    }
+
+    /// Holds the answer against every rule of an accepted chunk that ends at `end`, and takes
+    /// its address over.
+    pub(crate) fn accepted(&mut self, reply: Reply, end: usize) -> Verdict<Reply> {
         reply
             .status(&[202])?
             .header_is("range", &format!("0-{end}"))?;

@@ -21,7 +21,7 @@ checks! {
     }
 }
 
-/// A broken request may still be at work when the status is asked for; so long it may take.
+/// A broken request may still be at work when the client comes back; so long it may take.
 const SETTLE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -61,38 +61,40 @@ async fn after_break(scope: Scope) -> Verdict {
     if let Ok(reply) = broken {
         return Err(reply.fail("no answer, as the request never ended"));
     }
-    let status = settled(&upload).await?;
-    upload.location = status.location()?;
-    let offset = end_of_range(&status)? + 1;
-    if offset < chunk || offset > chunk + chunk / 2 {
-        return Err(status.fail(format!(
-            "an end between {} and {}",
-            chunk - 1,
-            chunk * 3 / 2
-        )));
-    }
-    upload.append(offset, blob.bytes.slice(offset..)).await?;
+    go_on(&mut upload, &blob, chunk).await?;
     upload.close(&blob.digest).send().await?.status(&[201])?;
     let reply = repository.get_blob(&blob.digest).send().await?;
     reply.status(&[200])?.body_is(&blob.bytes)?;
     Ok(())
 }
 
-/// The status once two answers in a row agree, so that the broken request has ended.
-async fn settled(upload: &Upload) -> Verdict<Reply> {
+/// Sends the rest of the blob from where the session stands, as its status says, which is
+/// within the second chunk. Before the broken request has ended, the session may be busy, or
+/// go on behind what the status said: then once more.
+async fn go_on(upload: &mut Upload, blob: &Blob, chunk: usize) -> Verdict {
     let until = Instant::now() + SETTLE;
-    let mut last: Option<String> = None;
+    let end = blob.bytes.len() - 1;
     loop {
-        let reply = upload.status().await?;
-        let range = reply.header("range").map(str::to_owned);
-        if reply.status == 204 && range.is_some() && range == last {
-            return Ok(reply);
+        let status = upload.status().await?;
+        let is_over = Instant::now() > until;
+        if status.status == 204 || is_over {
+            status.status(&[204])?;
+            upload.location = status.location()?;
+            let offset = end_of_range(&status)? + 1;
+            if offset < chunk || offset > chunk + chunk / 2 {
+                return Err(status.fail(format!(
+                    "an end between {} and {}",
+                    chunk - 1,
+                    chunk * 3 / 2
+                )));
+            }
+            let rest = upload.patch(&format!("{offset}-{end}"), blob.bytes.slice(offset..));
+            let reply = rest.send().await?;
+            let is_early = reply.status == 409 || reply.status == 416;
+            if is_over || !is_early {
+                return upload.accepted(reply, end).map(drop);
+            }
         }
-        if Instant::now() > until {
-            reply.status(&[204])?.required("range")?;
-            return Err(reply.fail("a range that stays"));
-        }
-        last = range;
         tokio::time::sleep(AGAIN).await;
     }
 }
