@@ -351,6 +351,9 @@ impl Server {
                 environment: environment(&[
                     ("AZURE_STORAGE_ACCOUNT", ACCOUNT),
                     ("AZURE_STORAGE_KEY", ACCOUNT_KEY),
+                    // It closes connections that are idle for five seconds, whatever is on its
+                    // way to it by then, and ignores what it is told of that.
+                    ("AZURE_POOL_IDLE_TIMEOUT", "1s"),
                     (
                         "AZURE_STORAGE_ENDPOINT",
                         &format!("http://{address}/{ACCOUNT}"),
