@@ -65,6 +65,13 @@ impl BlobRecord {
     }
 }
 
+/// A blob that has come in whole, to be published.
+pub(super) struct Whole {
+    pub(super) settled: Settled,
+    /// When it was made a member of its repository, or could have been.
+    pub(super) since: Timestamp,
+}
+
 /// A blob that is there.
 #[derive(Clone, Debug)]
 pub struct Blob {
@@ -175,18 +182,21 @@ impl Store {
         &self,
         repository: &RepositoryName,
         digest: &Digest,
-        settled: Settled,
+        whole: Whole,
     ) -> Result<(), StoreError> {
-        let began = self.now();
+        let Whole { settled, since } = whole;
+        let is_member = settled.beside;
         let data = match &settled.place {
             Place::Data(data) => Some(data.clone()),
             Place::Inline(_) => None,
         };
         // At the same time: a reader needs both, so the order cannot be seen.
-        let (published, member) = tokio::join!(
-            self.publish_record(digest, settled),
-            self.add_member(repository, digest)
-        );
+        let (published, member) = tokio::join!(self.publish_record(digest, settled), async {
+            match is_member {
+                true => Ok(()),
+                false => self.add_member(repository, digest).await,
+            }
+        });
         if let (Err(StoreError::Full), Some(data)) = (&published, &data)
             && let Ok(Found::Nothing) = self.find::<BlobRecord>(&keys::blob(digest)).await
         {
@@ -194,7 +204,7 @@ impl Store {
             self.discard_data(data).await;
         }
         published.and(member)?;
-        if self.now().duration_since(began) <= RELY {
+        if self.now().duration_since(since) <= RELY {
             return Ok(());
         }
         // We stood still for so long that any of it may have passed for litter.
@@ -207,7 +217,7 @@ impl Store {
         }
     }
 
-    async fn add_member(
+    pub(super) async fn add_member(
         &self,
         repository: &RepositoryName,
         digest: &Digest,

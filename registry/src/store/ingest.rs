@@ -50,6 +50,8 @@ pub(crate) struct Settled {
     pub(crate) place: Place,
     /// Whether the bytes there are those that were hashed; otherwise they are to be read.
     pub(crate) is_ours: bool,
+    /// Whether what was to be done beside is done.
+    pub(crate) beside: bool,
 }
 
 /// Where a blob's bytes are.
@@ -169,12 +171,17 @@ impl Ingest {
         })
     }
 
-    /// Ends the blob: on return its bytes are on stable storage, unless they are inline.
+    /// Ends the blob: on return its bytes are on stable storage, unless they are inline. While
+    /// they get there, and it is certain that they are what is expected, `beside` is done.
     ///
     /// # Errors
     /// [`StoreError::DigestMismatch`] where `expected` is of the algorithm that was computed,
     /// and another one. Where it is of another algorithm, the caller compares.
-    pub(crate) async fn settle(&mut self, expected: &Digest) -> Result<Settled, StoreError> {
+    pub(crate) async fn settle(
+        &mut self,
+        expected: &Digest,
+        beside: impl Future<Output = Result<(), StoreError>>,
+    ) -> Result<Settled, StoreError> {
         let mut place = if self.is_small() {
             let bytes = joined(std::mem::take(&mut self.held));
             self.hasher = Hasher::new(expected.algorithm());
@@ -193,11 +200,18 @@ impl Ingest {
             });
         }
         let mut is_ours = true;
+        let is_certain = digest == *expected && matches!(place, Place::Data(_));
         if let Place::Data(data) = &mut place {
             if let Some(fence) = &mut self.fence {
                 fence.raise().await?;
             }
-            match self.sink.complete().await? {
+            let (completion, beside) = match is_certain {
+                true => tokio::join!(self.sink.complete(), beside),
+                false => (self.sink.complete().await, Ok(())),
+            };
+            let completion = completion?;
+            beside?;
+            match completion {
                 Completion::Here => {}
                 Completion::At(elsewhere) => *data = elsewhere,
                 Completion::Found => is_ours = false,
@@ -208,6 +222,7 @@ impl Ingest {
             size: self.written,
             place,
             is_ours,
+            beside: is_certain,
         })
     }
 }

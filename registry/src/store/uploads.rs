@@ -7,9 +7,10 @@ use futures::{Stream, StreamExt as _};
 
 use super::{
     Store,
+    blobs::Whole,
     data::Progress,
     error::{BodyError, StoreError},
-    ingest::{Ingest, Settled, Suspended},
+    ingest::{Ingest, Suspended},
     keys::{self, DataId},
     record,
     sessions::{Session, SessionRecord, SessionState},
@@ -145,8 +146,11 @@ impl Store {
         let fence = fenced.then(|| session.fence(self, SessionState::Closing));
         let mut ingest = Ingest::resume(self.data(), session.target(), suspended, fence);
         let body = session.claim.guard(body);
-        let settled = match self.take_whole(&mut ingest, range, body, digest).await {
-            Ok(settled) => settled,
+        let whole = match self
+            .take_whole(repository, &mut ingest, range, body, digest)
+            .await
+        {
+            Ok(whole) => whole,
             Err(error) => {
                 self.end_attempt(session, ingest, &error).await;
                 return Err(overtaken(error, id));
@@ -158,16 +162,16 @@ impl Store {
             if let Some(fence) = ingest.fence() {
                 fence.check().await?;
             }
-            self.publish(repository, digest, settled).await?;
+            self.publish(repository, digest, whole).await?;
             self.forget_session(id).await;
             self.forget_pieces(ingest.merged()).await;
         } else if names_data {
             // The session goes first, and durably: were it to live on, its expiry would take
             // data with it that is published.
             self.objects().remove(&keys::upload(id)).await?;
-            self.publish(repository, digest, settled).await?;
+            self.publish(repository, digest, whole).await?;
         } else {
-            self.publish(repository, digest, settled).await?;
+            self.publish(repository, digest, whole).await?;
             self.forget_session(id).await;
         }
         Ok(())
@@ -213,9 +217,11 @@ impl Store {
             tail: Vec::new(),
         };
         let mut ingest = Ingest::resume(self.data(), DataId::random(), suspended, None);
-        let settled = self.take_whole(&mut ingest, None, body, digest).await;
-        match settled {
-            Ok(settled) => self.publish(repository, digest, settled).await,
+        match self
+            .take_whole(repository, &mut ingest, None, body, digest)
+            .await
+        {
+            Ok(whole) => self.publish(repository, digest, whole).await,
             Err(error) => {
                 self.abandon(repository, &mut ingest).await;
                 Err(error)
@@ -234,13 +240,15 @@ impl Store {
     /// Takes the last chunk in, and checks what the whole has become.
     async fn take_whole(
         &self,
+        repository: &RepositoryName,
         ingest: &mut Ingest,
         range: Option<ByteRange>,
         body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
         digest: &Digest,
-    ) -> Result<Settled, StoreError> {
+    ) -> Result<Whole, StoreError> {
         take_chunk(ingest, range, body).await??;
-        let mut settled = ingest.settle(digest).await?;
+        let (since, member) = (self.now(), self.add_member(repository, digest));
+        let mut settled = ingest.settle(digest, member).await?;
         if !settled.is_ours || settled.digest.algorithm() != digest.algorithm() {
             settled.digest = self.hash_data(&settled, digest).await?;
         }
@@ -250,7 +258,7 @@ impl Store {
                 actual: settled.digest,
             });
         }
-        Ok(settled)
+        Ok(Whole { settled, since })
     }
 
     /// Ends an upload and removes what arrived.

@@ -136,6 +136,12 @@ contract! {
                 assert!(unknown(store.blob(&repository, &digest).await));
                 assert!(unknown(store.blob(&repository, &Digest::sha256(&bytes)).await));
             }
+            // Nor does it open what another repository has.
+            let secret = put(&store, "of/others", &content(size, 2)).await;
+            let refused = store.put_blob(&repository, body(&[&bytes]), &secret).await;
+            assert!(matches!(refused, Err(StoreError::DigestMismatch { .. })));
+            assert!(unknown(store.blob(&repository, &secret).await));
+            store.delete_blob(&name("of/others"), &secret).await.unwrap();
         }
     }
 
