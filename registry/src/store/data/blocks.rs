@@ -50,13 +50,13 @@ impl Buffer {
         }
     }
 
-    /// Takes what fits of the bytes, and returns it as it stands here.
-    pub(super) fn fill(&mut self, bytes: &[u8]) -> &[u8] {
+    /// Takes what fits of the bytes, and returns how many.
+    pub(super) fn fill(&mut self, bytes: &[u8]) -> usize {
         let length = bytes.len().min(BUFFER - self.end);
         let place = self.aligned + self.end..self.aligned + self.end + length;
         self.end += length;
-        self.memory[place.clone()].copy_from_slice(&bytes[..length]);
-        &self.memory[place]
+        self.memory[place].copy_from_slice(&bytes[..length]);
+        length
     }
 
     /// Returns how many bytes it holds.
@@ -216,7 +216,7 @@ mod tests {
                         if buffers.last().unwrap().is_full() {
                             buffers.push(pool.take(0));
                         }
-                        let filled = buffers.last_mut().unwrap().fill(rest).len();
+                        let filled = buffers.last_mut().unwrap().fill(rest);
                         rest = &rest[filled..];
                     }
                     let cached = file.write(&buffers, start as u64).unwrap();

@@ -1,11 +1,11 @@
 //! Blob data in a local directory: each piece goes straight into the final file at its offset.
 //! Made by [`crate::store::Store`] for `-dir`.
 //!
-//! One piece arrives while the one before is hashed and the one before that is written.
+//! One piece arrives while the one before is hashed and, by another thread, written.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io, mem,
+    io,
     path::PathBuf,
     sync::Arc,
 };
@@ -25,9 +25,9 @@ use crate::store::{
     local::{Inner, LocalDirectory},
 };
 
-/// Three pieces are in memory for each upload: one that arrives, one that is hashed, one that
-/// is written. Each is handed to another thread, so they are large where few uploads are under
-/// way, and small where many are.
+/// Two pieces are in memory for each upload, one of them twice: one that arrives, and one that
+/// is hashed and written. Each is handed to other threads, so they are large where few uploads
+/// are under way, and small where many are.
 const PIECE_MAX: usize = 1024 * KIB;
 const PIECE_MIN: usize = 64 * KIB;
 const PIECES: usize = 4 * PIECE_MAX;
@@ -74,7 +74,7 @@ impl BlobData for LocalData {
             file: None,
             fresh: progress.length == 0,
             length: progress.length,
-            filled: Vec::new(),
+            rest: None,
             writing: None,
             unflushed: 0,
             flushing: None,
@@ -108,8 +108,8 @@ struct LocalSink {
     fresh: bool,
     /// How much was taken in.
     length: u64,
-    /// The last of it, not handed over to be written.
-    filled: Vec<Buffer>,
+    /// The last of it, while nothing is being written: it fills no buffer yet.
+    rest: Option<Buffer>,
     /// Writes what was handed over.
     writing: Option<JoinHandle<Result<Written, StoreError>>>,
     /// How much went by the page cache since the disk was last told to take it.
@@ -122,17 +122,20 @@ struct Written {
     file: Arc<BlockFile>,
     /// How much of it went by the page cache.
     cached: u64,
+    /// What fills no buffer, and waits for more.
+    rest: Option<Buffer>,
 }
 
 impl LocalSink {
-    /// Returns what writes the buffers so that they end there, opening the file where that was not done yet.
+    /// Returns what writes the pieces behind what was taken in, opening the file where that was
+    /// not done yet. Of the last bytes, those that fill no buffer are left, unless it `is_last`.
     fn write(
-        &self,
-        buffers: Vec<Buffer>,
-        end: u64,
+        &mut self,
+        pieces: Vec<Bytes>,
+        is_last: bool,
     ) -> impl FnOnce() -> Result<Written, StoreError> + Send + use<> {
-        let length: u64 = buffers.iter().map(Buffer::length).sum();
-        let offset = end - length;
+        let rest = self.rest.take();
+        let offset = self.length - rest.as_ref().map_or(0, Buffer::length);
         let (file, pool) = (self.file.clone(), self.pool.clone());
         let (inner, path) = (self.inner.clone(), self.path.clone());
         move || {
@@ -140,9 +143,26 @@ impl LocalSink {
                 Some(file) => file,
                 None => Arc::new(BlockFile::new(open(&inner, &path, offset)?, &path)),
             };
+            let mut buffers: Vec<Buffer> = rest.into_iter().collect();
+            let mut end = offset + buffers.first().map_or(0, Buffer::length);
+            for piece in pieces {
+                let mut bytes = &piece[..];
+                while !bytes.is_empty() {
+                    if buffers.last().is_none_or(Buffer::is_full) {
+                        buffers.push(pool.take(end));
+                    }
+                    let Some(buffer) = buffers.last_mut() else {
+                        break;
+                    };
+                    let copied = buffer.fill(bytes);
+                    bytes = &bytes[copied..];
+                    end += copied as u64;
+                }
+            }
+            let rest = buffers.pop_if(|last| !is_last && !last.is_full());
             let cached = file.write(&buffers, offset)?;
             buffers.into_iter().for_each(|buffer| pool.give(buffer));
-            Ok(Written { file, cached })
+            Ok(Written { file, cached, rest })
         }
     }
 
@@ -154,6 +174,7 @@ impl LocalSink {
                 .unwrap_or_else(|failed| Err(io::Error::other(failed).into()))?;
             self.file = Some(written.file);
             self.unflushed += written.cached;
+            self.rest = written.rest;
         }
         Ok(())
     }
@@ -188,11 +209,11 @@ impl LocalSink {
         self.written().await?;
         self.flushed().await?;
         if self.file.is_none() {
-            let open = self.write(Vec::new(), self.length);
-            self.file = Some(blocking(open).await?.file);
+            let open = self.write(Vec::new(), false);
+            let opened = blocking(open).await?;
+            (self.file, self.rest) = (Some(opened.file), opened.rest);
         }
-        let rest = mem::take(&mut self.filled);
-        let write = self.write(rest, self.length);
+        let write = self.write(Vec::new(), true);
         let length = self.length;
         let (inner, path) = (self.inner.clone(), self.path.clone());
         // At the same time: on most file systems one write of their journal does for both.
@@ -248,38 +269,16 @@ impl Sink for LocalSink {
         mut hasher: Hasher,
         pieces: Vec<Bytes>,
     ) -> Result<Hasher, StoreError> {
-        let (pool, mut end) = (self.pool.clone(), self.length);
-        let mut filled = mem::take(&mut self.filled);
-        let (hasher, mut filled, end) = blocking(move || {
-            for piece in pieces {
-                let mut rest = &piece[..];
-                while !rest.is_empty() {
-                    if filled.last().is_none_or(Buffer::is_full) {
-                        filled.push(pool.take(end));
-                    }
-                    let Some(buffer) = filled.last_mut() else {
-                        break;
-                    };
-                    // While it is in the processor's cache.
-                    let copied = buffer.fill(rest);
-                    hasher.update(copied);
-                    rest = &rest[copied.len()..];
-                    end += copied.len() as u64;
-                }
-            }
-            Ok((hasher, filled, end))
+        self.written().await?;
+        self.flush_behind().await?;
+        let write = self.write(pieces.clone(), false);
+        self.length += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        self.writing = Some(tokio::task::spawn_blocking(write));
+        blocking(move || {
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            Ok(hasher)
         })
-        .await?;
-        self.length = end;
-        let last = filled.pop_if(|last| !last.is_full());
-        if !filled.is_empty() {
-            self.written().await?;
-            self.flush_behind().await?;
-            let end = end - last.as_ref().map_or(0, Buffer::length);
-            self.writing = Some(tokio::task::spawn_blocking(self.write(filled, end)));
-        }
-        self.filled = last.into_iter().collect();
-        Ok(hasher)
+        .await
     }
 
     async fn checkpoint(&mut self) -> Result<Progress, StoreError> {
