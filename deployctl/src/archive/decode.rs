@@ -1,7 +1,13 @@
 //! The uncompressed content of a layer, hashed on both sides of the decompression and
 //! within the limits. `reader` parses what comes out.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::{
+    io::{self, BufReader, Chain, Cursor, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use deploy_spec::{Algorithm, Digest, Hasher, media_type::Compression};
 use flate2::bufread::MultiGzDecoder;
@@ -33,6 +39,10 @@ enum Decoder<R: Read> {
     Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
 }
 
+/// Counts the uncompressed bytes of all layers together. Clones count as one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Total(Arc<AtomicU64>);
+
 /// Which hashes are wanted of a layer.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
@@ -60,12 +70,19 @@ pub(super) struct Content<R: Read> {
     wanted: Wanted,
     packed: Counter,
     unpacked: u64,
+    total: Total,
     limits: Limits,
 }
 
 impl<R: Read> Content<R> {
-    /// Looks at the first bytes of `input` and starts to decompress it.
-    pub(super) fn open(input: R, wanted: Wanted, limits: Limits) -> Result<Self, ArchiveError> {
+    /// Looks at the first bytes of `input` and starts to decompress it. What comes out is added
+    /// to `total`.
+    pub(super) fn open(
+        input: R,
+        wanted: Wanted,
+        limits: Limits,
+        total: Total,
+    ) -> Result<Self, ArchiveError> {
         let mut input = MeasuringReader::new(input, wanted.digest);
         let packed = input.counter();
         let mut first = Vec::new();
@@ -102,6 +119,7 @@ impl<R: Read> Content<R> {
             wanted,
             packed,
             unpacked: 0,
+            total,
             limits,
         })
     }
@@ -133,7 +151,8 @@ impl<R: Read> Content<R> {
             self.hasher.update(&buffer[..filled]);
         }
         self.unpacked += filled as u64;
-        self.check(entry)?;
+        let total = self.total.0.fetch_add(filled as u64, Ordering::Relaxed) + filled as u64;
+        self.check(total, entry)?;
         Ok(filled)
     }
 
@@ -181,9 +200,9 @@ impl<R: Read> Content<R> {
         !matches!(self.decoder, Decoder::None(_)) || self.wanted.digest != Some(self.wanted.diff_id)
     }
 
-    fn check(&self, entry: &[u8]) -> Result<(), ArchiveError> {
+    fn check(&self, total: u64, entry: &[u8]) -> Result<(), ArchiveError> {
         let limits = &self.limits;
-        let passed = if self.unpacked > limits.bytes {
+        let passed = if total > limits.bytes {
             Some((LimitKind::Bytes, limits.bytes))
         } else if self.unpacked > limits.ratio_floor
             && self.unpacked > self.packed.get().saturating_mul(limits.ratio)

@@ -7,7 +7,7 @@ use deploy_spec::{Algorithm, Digest, media_type::Compression};
 
 use super::{
     ArchiveError, Limits,
-    decode::{Content, Wanted},
+    decode::{Content, Total, Wanted},
     reader::TarReader,
 };
 
@@ -48,7 +48,8 @@ pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
         digest: Some(Algorithm::Sha256),
         diff_id: Algorithm::Sha256,
     };
-    let mut reader = TarReader::new(Content::open(input, wanted, limits.clone())?, limits);
+    let content = Content::open(input, wanted, limits.clone(), Total::default())?;
+    let mut reader = TarReader::new(content, limits);
     while reader.next()?.is_some() {}
     let entries = reader.count();
     let (content, end) = reader.finish()?;

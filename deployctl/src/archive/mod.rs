@@ -4,19 +4,24 @@
 //!
 //! * [`pack`] writes the archive of some files: the same tree gives the same digest anywhere.
 //! * [`inspect`] reads a finished archive to its end and says what it is, or refuses it.
-//! * [`Layers::open`] → [`Layers::plan`] → [`Layers::materialise`] put layers on a disk;
-//!   [`unpack`] is the three in one. Nothing is written before every header of every layer
-//!   has been read, checked and merged, and every digest has agreed.
+//! * [`unpack`] puts layers on a disk, [`Layers::plan`] says what would come out. No name of an
+//!   archive is used before every header of every layer has been read, checked and merged, and
+//!   every digest has agreed.
 
 mod beneath;
+mod contents;
 mod decode;
 mod encode;
 mod error;
+mod flusher;
 mod header;
+mod incoming;
 mod inspect;
+mod layer;
 mod limits;
 mod materialise;
 mod measure;
+mod metadata;
 mod pack;
 mod path;
 mod plan;
@@ -29,11 +34,12 @@ mod tree;
 mod unpack;
 mod walk;
 mod whiteout;
+mod writers;
 
 pub use error::{ArchiveError, LimitKind, Rule};
 pub use inspect::{Inspected, inspect};
 pub use limits::Limits;
-pub use materialise::{Ownership, SpecialBits};
+pub use metadata::{Ownership, SpecialBits};
 pub use pack::{PackOptions, Packed, pack};
 pub use plan::{LayerSource, Layers, Plan};
 pub use remove::remove_tree;

@@ -1,27 +1,32 @@
-//! Reads every header of every layer, verifies every digest, and merges all of it into one
+//! Reads every layer, several at once, verifies every digest, and merges all headers into one
 //! tree in memory. For `unpack`, and for whoever only wants to know what would come out.
 
 use std::{
     fs::File,
-    io::{self, Seek},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
+    thread,
 };
 
-use deploy_spec::{Algorithm, Digest};
+use deploy_spec::Digest;
 
 use super::{
     ArchiveError, LimitKind, Limits,
-    decode::{Content, Measured, Wanted},
+    contents::{Contents, PassedOver},
+    decode::{Measured, Total},
     error::escape,
-    measure::MeasuringReader,
-    reader::TarReader,
+    layer::{Message, OpenLayer, Reading},
     survivors::Survivors,
     tree::Tree,
 };
+
+/// How many messages of a layer wait to be merged. A layer above one that takes long gets so
+/// far ahead of it, which bounds the memory that its headers take.
+const AHEAD: usize = 64;
 
 /// A layer in a file, with what is promised about it.
 #[derive(Clone, Debug)]
@@ -44,11 +49,6 @@ pub struct Layers {
     stop: Arc<AtomicBool>,
 }
 
-pub(super) struct OpenLayer {
-    pub(super) source: LayerSource,
-    pub(super) file: File,
-}
-
 /// The tree that some layers make together, verified but not yet on a disk.
 pub struct Plan {
     pub(super) survivors: Survivors,
@@ -66,10 +66,7 @@ impl Layers {
             let file = File::open(&source.path)
                 .map_err(ArchiveError::io("open", &source.path))
                 .map_err(|error| error.in_layer(&source.name))?;
-            Ok(OpenLayer {
-                source: source.clone(),
-                file,
-            })
+            Ok(OpenLayer::new(source.clone(), file))
         };
         Ok(Self {
             layers: sources.iter().map(open).collect::<Result<_, _>>()?,
@@ -83,176 +80,126 @@ impl Layers {
     ///
     /// # Errors
     /// [`ArchiveError::Layer`], naming the layer and within it what is wrong: a size, digest or
-    /// diff id that does not agree, a refused entry, a limit that is passed.
+    /// diff id that does not agree, a refused entry, a limit that is passed. Of several layers
+    /// that are wrong the lowest is named. [`ArchiveError::Interrupted`].
     pub fn plan(&mut self, limits: &Limits) -> Result<Plan, ArchiveError> {
-        let mut tree = Tree::new();
-        let mut budget = Budget {
-            entries: 0,
-            bytes: 0,
+        self.read(limits, || PassedOver)
+    }
+
+    /// Plans, and hands the content of all files over; each thread that reads layers takes a
+    /// `Contents` of its own.
+    pub(super) fn read<C: Contents>(
+        &mut self,
+        limits: &Limits,
+        contents: impl Fn() -> C + Sync,
+    ) -> Result<Plan, ArchiveError> {
+        let threads = parallelism().min(self.layers.len());
+        let reading = Reading {
+            limits: limits.clone(),
+            total: Total::default(),
+            stop: Arc::clone(&self.stop),
+            abandoned: AtomicBool::new(false),
         };
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            let measured = layer
-                .plan(index, &mut tree, &mut budget, limits, &self.stop)
-                .map_err(|error| error.in_layer(&layer.source.name))?;
-            layers.push(measured);
-        }
-        Ok(Plan {
-            survivors: Survivors::of(tree),
-            layers,
-        })
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut OpenLayer> {
-        self.layers.iter_mut()
-    }
-
-    pub(super) fn stop(&self) -> &Arc<AtomicBool> {
-        &self.stop
+        let (ways, messages): (Vec<_>, Vec<_>) =
+            self.layers.iter().map(|_| sync_channel(AHEAD)).unzip();
+        let queue = Mutex::new(self.layers.iter_mut().zip(ways).enumerate());
+        let merged = thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| read_layers(&queue, &reading, &mut contents()));
+            }
+            let merged = merge(messages, limits);
+            // Whoever still reads does it in vain.
+            reading.abandoned.store(merged.is_err(), Ordering::Relaxed);
+            merged
+        });
+        merged.map_err(|(index, error)| self.layers[index].explain(error))
     }
 }
 
-/// What all layers together have used of the limits.
-struct Budget {
+type Queued<'a> = (usize, (&'a mut OpenLayer, SyncSender<Message>));
+
+/// Reads layers, lowest first, as long as there are any that nobody reads.
+fn read_layers<'a>(
+    queue: &Mutex<impl Iterator<Item = Queued<'a>>>,
+    reading: &Reading,
+    contents: &mut impl Contents,
+) {
+    let next = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.next()
+    };
+    while let Some((index, (layer, way))) = next() {
+        let end = layer.read(index, reading, contents, &way);
+        // Nobody listens where a lower layer was refused.
+        let _ = way.send(Message::End(Box::new(end)));
+    }
+}
+
+/// Merges the layers in their order while they are read; returns the first that is wrong.
+fn merge(layers: Vec<Receiver<Message>>, limits: &Limits) -> Result<Plan, (usize, ArchiveError)> {
+    let mut merging = Merging {
+        tree: Tree::new(),
+        entries: 0,
+        limits,
+    };
+    let mut measured = Vec::with_capacity(layers.len());
+    for (index, messages) in layers.into_iter().enumerate() {
+        let layer = merging.layer(index, &messages);
+        measured.push(layer.map_err(|error| (index, error))?);
+    }
+    Ok(Plan {
+        survivors: Survivors::of(merging.tree),
+        layers: measured,
+    })
+}
+
+struct Merging<'a> {
+    tree: Tree,
+    /// Of all layers.
     entries: u64,
-    bytes: u64,
+    limits: &'a Limits,
 }
 
-impl OpenLayer {
-    /// Returns a reader of the layer's entries from its start, which hashes what it reads.
-    pub(super) fn reader(
+impl Merging<'_> {
+    fn layer(
         &mut self,
-        verify: Verify,
-        limits: &Limits,
-    ) -> Result<TarReader<&mut File>, ArchiveError> {
-        self.file.rewind().map_err(ArchiveError::Read)?;
-        let wanted = Wanted {
-            digest: match verify {
-                Verify::Everything => Some(self.source.digest.algorithm()),
-                Verify::Content => None,
-            },
-            diff_id: self
-                .source
-                .diff_id
-                .as_ref()
-                .map_or(Algorithm::Sha256, Digest::algorithm),
+        index: usize,
+        messages: &Receiver<Message>,
+    ) -> Result<Measured, ArchiveError> {
+        let limit = |entry, limit, maximum| ArchiveError::Limit {
+            entry,
+            limit,
+            maximum,
         };
-        let content = Content::open(&mut self.file, wanted, limits.clone())?;
-        Ok(TarReader::new(content, limits.clone()))
-    }
-
-    /// Merges the layer into `tree` and returns what it proved to be.
-    fn plan(
-        &mut self,
-        index: usize,
-        tree: &mut Tree,
-        budget: &mut Budget,
-        limits: &Limits,
-        stop: &AtomicBool,
-    ) -> Result<Measured, ArchiveError> {
-        let found = self.file.metadata().map_err(ArchiveError::Read)?.len();
-        match self.source.size {
-            Some(expected) if expected != found => {
-                return Err(ArchiveError::Size { expected, found });
-            }
-            _ => {}
-        }
-        match self.merge(index, tree, budget, limits, stop) {
-            Err(ArchiveError::Interrupted) => Err(ArchiveError::Interrupted),
-            // Wrong bytes explain whatever they led to, and can be fetched again.
-            Err(error) => self.check_digest().and(Err(error)),
-            Ok(measured) => Ok(measured),
-        }
-    }
-
-    fn merge(
-        &mut self,
-        index: usize,
-        tree: &mut Tree,
-        budget: &mut Budget,
-        limits: &Limits,
-        stop: &AtomicBool,
-    ) -> Result<Measured, ArchiveError> {
-        let layer = u16::try_from(index).map_err(|_| ArchiveError::Limit {
-            entry: self.source.name.clone(),
-            limit: LimitKind::Layers,
-            maximum: u64::from(u16::MAX),
+        let layer = u16::try_from(index).map_err(|_| {
+            limit(
+                format!("layer {index}"),
+                LimitKind::Layers,
+                u64::from(u16::MAX),
+            )
         })?;
-        let mut remaining = limits.clone();
-        remaining.bytes = limits.bytes.saturating_sub(budget.bytes);
-        let mut reader = self.reader(Verify::Everything, &remaining)?;
-        while let Some(entry) = reader.next()? {
-            if stop.load(Ordering::Relaxed) {
-                return Err(ArchiveError::Interrupted);
+        let mut ordinal = 0;
+        // Its reader says how it ended, always.
+        while let Ok(message) = messages.recv() {
+            let entries = match message {
+                Message::Entries(entries) => entries,
+                Message::End(end) => return *end,
+            };
+            for entry in entries {
+                self.entries += 1;
+                if self.entries > self.limits.entries {
+                    let name = escape(&entry.name);
+                    return Err(limit(name, LimitKind::Entries, self.limits.entries));
+                }
+                self.tree.add(layer, ordinal, &entry, self.limits)?;
+                ordinal += 1;
             }
-            budget.entries += 1;
-            if budget.entries > limits.entries {
-                return Err(ArchiveError::Limit {
-                    entry: escape(&entry.name),
-                    limit: LimitKind::Entries,
-                    maximum: limits.entries,
-                });
-            }
-            let ordinal =
-                u32::try_from(reader.count() - 1).expect("the limit of entries is below 2^32");
-            tree.add(layer, ordinal, &entry, limits)?;
         }
-        let (content, end) = reader.finish()?;
-        let (_, measured) = content.finish();
-        budget.bytes += measured.unpacked_size;
-        self.source.verify(&measured)?;
-        if end.trailing > 0 {
-            tracing::warn!(
-                layer = %self.source.name,
-                bytes = end.trailing,
-                "bytes that are no padding follow the end of the layer's archive; they are not unpacked"
-            );
-        }
-        Ok(measured)
-    }
-
-    /// Hashes the file's bytes without looking into them.
-    fn check_digest(&mut self) -> Result<(), ArchiveError> {
-        self.file.rewind().map_err(ArchiveError::Read)?;
-        let mut reader = MeasuringReader::new(&mut self.file, Some(self.source.digest.algorithm()));
-        io::copy(&mut reader, &mut io::sink()).map_err(ArchiveError::Read)?;
-        let (_, found) = reader.finish();
-        match found {
-            Some(found) if found != self.source.digest => Err(ArchiveError::Digest {
-                expected: self.source.digest.clone(),
-                found,
-            }),
-            _ => Ok(()),
-        }
+        Err(ArchiveError::Interrupted)
     }
 }
 
-/// How much of a layer is hashed while it is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verify {
-    /// Both sides of the compression.
-    Everything,
-    /// The uncompressed side only: the other has been seen.
-    Content,
-}
-
-impl LayerSource {
-    /// Checks what was measured against what is promised.
-    pub(super) fn verify(&self, measured: &Measured) -> Result<(), ArchiveError> {
-        if let Some(found) = &measured.digest
-            && *found != self.digest
-        {
-            return Err(ArchiveError::Digest {
-                expected: self.digest.clone(),
-                found: found.clone(),
-            });
-        }
-        match &self.diff_id {
-            Some(expected) if *expected != measured.diff_id => Err(ArchiveError::DiffId {
-                expected: expected.clone(),
-                found: measured.diff_id.clone(),
-            }),
-            _ => Ok(()),
-        }
-    }
+/// Returns how many threads do something at once.
+pub(super) fn parallelism() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -3,7 +3,8 @@
 
 use super::{
     header::Timestamp,
-    tree::{Attributes, InodeId, NodeKind, ROOT, Tree},
+    incoming::ContentId,
+    tree::{Attributes, Inode, InodeId, NodeKind, ROOT, Tree},
 };
 
 /// Everything to write, each name once.
@@ -32,11 +33,9 @@ pub(super) struct Directory {
 
 #[derive(Debug)]
 pub(super) struct PlannedFile {
-    pub(super) layer: u16,
-    pub(super) ordinal: u32,
+    pub(super) content: ContentId,
     pub(super) size: u64,
     pub(super) place: Place,
-    pub(super) attributes: Attributes,
 }
 
 /// A further name of a file.
@@ -91,13 +90,11 @@ impl Survivors {
                 NodeKind::File(inode) => {
                     written[inode as usize] = true;
                     origin.push(inode);
-                    let content = tree.inodes[inode as usize];
+                    let Inode { content, size, .. } = tree.inodes[inode as usize];
                     found.files.push(PlannedFile {
-                        layer: content.layer,
-                        ordinal: content.ordinal,
-                        size: content.size,
+                        content,
+                        size,
                         place,
-                        attributes: content.attributes,
                     });
                 }
                 NodeKind::Symlink { target, attributes } => {
@@ -110,9 +107,7 @@ impl Survivors {
             }
         }
         // Inodes are numbered as the layers bring them.
-        found
-            .files
-            .sort_unstable_by_key(|file| (file.layer, file.ordinal));
+        found.files.sort_unstable_by_key(|file| file.content);
         origin.sort_unstable();
         let file_of = |inode: InodeId| {
             index(
@@ -170,8 +165,8 @@ impl Survivors {
             lines.push(format!(
                 "{} = {}.{}",
                 escape(&self.path(&file.place)),
-                file.layer,
-                file.ordinal
+                file.content.layer,
+                file.content.ordinal
             ));
         }
         for link in &self.links {
@@ -179,8 +174,8 @@ impl Survivors {
             lines.push(format!(
                 "{} = {}.{}",
                 escape(&self.path(&link.place)),
-                file.layer,
-                file.ordinal
+                file.content.layer,
+                file.content.ordinal
             ));
         }
         for link in &self.symlinks {

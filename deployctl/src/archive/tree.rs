@@ -10,6 +10,7 @@ use super::{
     ArchiveError, Limits, Rule,
     error::escape,
     header::Timestamp,
+    incoming::ContentId,
     path::SafePath,
     reader::{Entry, EntryKind},
     whiteout::Whiteout,
@@ -44,13 +45,11 @@ impl Attributes {
     };
 }
 
-/// The content of a file: which entry of which layer brings it.
+/// A file, whatever its names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inode {
-    pub(super) layer: u16,
-    pub(super) ordinal: u32,
+    pub(super) content: ContentId,
     pub(super) size: u64,
-    pub(super) attributes: Attributes,
 }
 
 #[derive(Debug)]
@@ -147,10 +146,8 @@ impl Tree {
             EntryKind::File { size } => {
                 let inode = self.inodes.len();
                 self.inodes.push(Inode {
-                    layer,
-                    ordinal,
+                    content: ContentId { layer, ordinal },
                     size: *size,
-                    attributes,
                 });
                 NodeKind::File(
                     inode
@@ -344,7 +341,7 @@ impl Tree {
 }
 
 /// Returns what an entry says beside its content, times clamped to what can be set.
-fn attributes(entry: &Entry) -> Result<Attributes, Rule> {
+pub(super) fn attributes(entry: &Entry) -> Result<Attributes, Rule> {
     // The highest number means "leave it" to chown.
     let owner = |id: u64, what| {
         u32::try_from(id)

@@ -1,14 +1,25 @@
-//! Layers into a directory, in one call: open, plan, materialise. For the agent and for
-//! whoever restores a tree.
+//! Layers into a directory: read and written in one pass, put together, synced. For the agent
+//! and for whoever restores a tree.
 
 use std::{
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::{Arc, atomic::AtomicBool},
+    thread,
 };
 
 use deploy_spec::Digest;
+use rustix::fs::{self, Mode};
 
-use super::{ArchiveError, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits};
+use super::{
+    ArchiveError, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits,
+    beneath::DIRECTORY,
+    incoming::Incoming,
+    materialise::Materialising,
+    metadata::Metadata,
+    plan::parallelism,
+    writers::{Batches, Queue},
+};
 
 /// How layers are unpacked.
 #[derive(Clone, Debug)]
@@ -72,20 +83,73 @@ impl Plan {
 
 /// Unpacks `layers`, lowest first, into the empty directory `root`.
 ///
-/// Every layer is read to its end, its digests compared and all entries checked, before
-/// anything is written; then each file that survives the merge is written once. When it
-/// returns, all of it is on stable storage. After an error `root` may hold a part of the
-/// tree and should be removed.
+/// Several layers are read at once, and each once: while it is read, its digests are computed,
+/// its entries checked and merged into one tree, and the content of its files written aside,
+/// under names that are none of the archive's. Once every layer has proved to be what it should
+/// be, the tree is put together in `root`: what is in it was written once. When it returns, all
+/// of it is on stable storage (one `syncfs`). After an error `root` may hold a part of the tree
+/// and should be removed.
 ///
 /// # Errors
-/// Those of [`Layers::open`], [`Layers::plan`] and [`Layers::materialise`].
+/// Those of [`Layers::open`] and [`Layers::plan`]; [`ArchiveError::NotEmpty`];
+/// [`ArchiveError::Io`] with the path.
 pub fn unpack(
     layers: &[LayerSource],
     root: &Path,
     options: &UnpackOptions,
 ) -> Result<Unpacked, ArchiveError> {
     let mut layers = Layers::open(layers, Arc::clone(&options.stop))?;
-    let plan = layers.plan(&options.limits)?;
-    layers.materialise(&plan, root, options.ownership, options.special_bits)?;
+    let directory = fs::open(root, DIRECTORY, Mode::empty())
+        .map_err(|errno| ArchiveError::io("open", root)(errno.into()))?;
+    let mut entries = std::fs::read_dir(root).map_err(ArchiveError::io("read", root))?;
+    if entries.next().is_some() {
+        return Err(ArchiveError::NotEmpty(root.to_owned()));
+    }
+    let metadata = Metadata::new(options.ownership, options.special_bits);
+    let incoming = Arc::new(Incoming::create(directory.as_fd(), root, metadata)?);
+    let received = receive(&mut layers, &options.limits, &incoming, directory.as_fd());
+    let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
+    let plan = match received {
+        Ok(plan) => plan,
+        Err(error) => {
+            // Nothing of what was refused is to stay; the caller learns of the refusal.
+            let _ = incoming.remove();
+            return Err(error);
+        }
+    };
+    let materialising = Materialising {
+        root,
+        descriptor: directory.as_fd(),
+        survivors: &plan.survivors,
+        metadata,
+        stop: &options.stop,
+    };
+    materialising.run(incoming)?;
+    fs::syncfs(&directory).map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
     Ok(plan.summary())
+}
+
+/// Reads all layers, and writes the content of their files.
+fn receive(
+    layers: &mut Layers,
+    limits: &Limits,
+    incoming: &Arc<Incoming>,
+    root: BorrowedFd<'_>,
+) -> Result<Plan, ArchiveError> {
+    let writers = parallelism();
+    let (queue, entrance) = Queue::new(Arc::clone(incoming), writers);
+    let plan = thread::scope(|scope| {
+        for _ in 0..writers {
+            scope.spawn(|| queue.work());
+        }
+        scope.spawn(|| queue.flusher().work(root));
+        let plan = layers.read(limits, move || Batches::new(entrance.clone()));
+        queue.flusher().end();
+        plan
+    });
+    // What could not be written explains why the reading was given up.
+    match queue.failure() {
+        Some(error) => Err(error),
+        None => plan,
+    }
 }

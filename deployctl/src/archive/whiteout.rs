@@ -1,5 +1,5 @@
-//! Names that remove instead of adding (OCI image-spec, layer.md, "Whiteouts"). Only `tree`
-//! calls it.
+//! Names that remove instead of adding (OCI image-spec, layer.md, "Whiteouts"). `tree`
+//! obeys them; whoever reads content asks only whether a name is one.
 
 use super::{Rule, path::SafePath, reader::EntryKind};
 
@@ -19,6 +19,12 @@ pub(super) enum Whiteout<'a> {
     Opaque,
     /// A file of the storage driver that made the layer: passed over.
     Ignored,
+}
+
+/// Whether an entry of this name has a whiteout in it somewhere: then nothing is unpacked.
+pub(super) fn is_whiteout(name: &[u8]) -> bool {
+    let mut components = name.split(|byte| *byte == b'/');
+    components.any(|component| component.starts_with(PREFIX))
 }
 
 impl<'a> Whiteout<'a> {

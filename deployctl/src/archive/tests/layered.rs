@@ -1,7 +1,7 @@
 //! How layers merge: what stands where after all of them.
 
 use super::{
-    super::{Layers, Limits, UnpackOptions},
+    super::{Layers, Limits, UnpackOptions, unpack},
     Place, Tar,
 };
 
@@ -12,15 +12,8 @@ fn merged(layers: &[Tar]) -> Vec<String> {
     let mut layers = Layers::open(&sources, Default::default()).unwrap();
     let plan = layers.plan(&Limits::default()).unwrap();
     // What is planned can be written, always.
-    let options = UnpackOptions::default();
-    layers
-        .materialise(
-            &plan,
-            &place.root(),
-            options.ownership,
-            options.special_bits,
-        )
-        .unwrap();
+    let unpacked = unpack(&sources, &place.root(), &UnpackOptions::default()).unwrap();
+    assert_eq!(unpacked, plan.summary());
     let lines = plan.survivors.lines();
     assert_eq!(super::listing(&place.root()).len(), lines.len() - 1);
     lines

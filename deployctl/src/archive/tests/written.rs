@@ -169,3 +169,55 @@ fn archives_without_an_end_unpack_and_what_follows_one_is_left_alone() {
         assert_eq!(listing(&place.root()).len(), 1);
     }
 }
+
+/// Around what is handed to a writer at once: small files share it, large ones are cut by it.
+#[test]
+fn content_of_every_size_arrives_whole_from_several_layers() {
+    const BATCH: usize = 256 << 10;
+    let place = Place::new();
+    let sizes = [
+        0,
+        1,
+        511,
+        512,
+        513,
+        BATCH - 1,
+        BATCH,
+        BATCH + 1,
+        3 * BATCH + 7,
+    ];
+    let content = |layer: usize, size: usize| -> String {
+        let letters = "abcdefghijklmnopqrstuvwxyz".chars().cycle();
+        letters.skip(layer + size).take(size).collect()
+    };
+    let archive = |layer: usize| {
+        let tar = (0..60).fold(Tar::new(), |tar, at| {
+            let size = sizes[at % sizes.len()];
+            tar.file(&format!("{layer}/{at}"), &content(layer, size))
+        });
+        tar.file("last", &layer.to_string()).finish()
+    };
+    let archives: Vec<_> = (0..4).map(archive).collect();
+    let found = place.unpack(&archives, &UnpackOptions::default()).unwrap();
+    assert_eq!((found.files, found.directories), (4 * 60 + 1, 4));
+    for layer in 0..4 {
+        for at in 0..60 {
+            let path = place.root().join(format!("{layer}/{at}"));
+            let expected = content(layer, sizes[at % sizes.len()]);
+            assert!(fs::read_to_string(&path).unwrap() == expected, "{path:?}");
+            assert_eq!(fs::metadata(&path).unwrap().mtime(), 1_500_000_000);
+        }
+    }
+    assert_eq!(fs::read_to_string(place.root().join("last")).unwrap(), "3");
+    assert_eq!(fs::read_dir(place.root()).unwrap().count(), 5);
+}
+
+#[test]
+fn refused_layers_leave_nothing_of_their_content() {
+    let place = Place::new();
+    let tar = Tar::new().file("a", "content").link("b", "missing");
+    place
+        .unpack(&[tar.finish()], &UnpackOptions::default())
+        .unwrap_err();
+    assert_eq!(fs::read_dir(place.root()).unwrap().count(), 0);
+}

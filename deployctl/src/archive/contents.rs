@@ -1,0 +1,40 @@
+//! What becomes of the content of files while their layers are read. `plan` hands it over.
+
+use std::io::Read;
+
+use super::{ArchiveError, incoming::ContentId, reader::TarReader, tree::Attributes};
+
+/// Takes the content of the files of one layer after the other.
+pub(super) trait Contents {
+    /// Takes the content of a file: what is left of the present entry of `reader`. Of files that
+    /// later entries replace as well, since nobody knows yet.
+    fn take<R: Read>(
+        &mut self,
+        content: ContentId,
+        size: u64,
+        attributes: &Attributes,
+        reader: &mut TarReader<R>,
+    ) -> Result<(), ArchiveError>;
+
+    /// Hands over what is held back; a layer has ended.
+    fn flush(&mut self) -> Result<(), ArchiveError>;
+}
+
+/// Passes over all content: for whoever only wants to know what would come out.
+pub(super) struct PassedOver;
+
+impl Contents for PassedOver {
+    fn take<R: Read>(
+        &mut self,
+        _content: ContentId,
+        _size: u64,
+        _attributes: &Attributes,
+        _reader: &mut TarReader<R>,
+    ) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ArchiveError> {
+        Ok(())
+    }
+}

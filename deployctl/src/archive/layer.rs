@@ -1,0 +1,179 @@
+//! Reads one layer to its end: its entries to whoever merges them, the content of its files to
+//! whoever writes it, and at last what the whole proved to be. Threads of `plan` call it.
+
+use std::{
+    fs::File,
+    io::{self, Seek},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::SyncSender,
+    },
+};
+
+use deploy_spec::{Algorithm, Digest};
+
+use super::{
+    ArchiveError, LayerSource, LimitKind, Limits,
+    contents::Contents,
+    decode::{Content, Measured, Total, Wanted},
+    error::escape,
+    incoming::ContentId,
+    measure::MeasuringReader,
+    reader::{Entry, EntryKind, TarReader},
+    tree::attributes,
+    whiteout::is_whiteout,
+};
+
+/// How many entries are handed over at once.
+const ENTRIES: usize = 256;
+
+/// What readers and the merging of all layers share.
+pub(super) struct Reading {
+    pub(super) limits: Limits,
+    pub(super) total: Total,
+    /// Set by the caller.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Set when all is in vain.
+    pub(super) abandoned: AtomicBool,
+}
+
+/// What a layer's reader tells, in the order of the archive.
+pub(super) enum Message {
+    Entries(Vec<Entry>),
+    /// The last one.
+    End(Box<Result<Measured, ArchiveError>>),
+}
+
+/// A layer whose file is open: the one that is verified is the one that is unpacked.
+pub(super) struct OpenLayer {
+    source: LayerSource,
+    file: File,
+}
+
+impl OpenLayer {
+    pub(super) fn new(source: LayerSource, file: File) -> Self {
+        Self { source, file }
+    }
+
+    /// Reads layer `index` to its end and returns what it proved to be.
+    pub(super) fn read(
+        &mut self,
+        index: usize,
+        reading: &Reading,
+        contents: &mut impl Contents,
+        way: &SyncSender<Message>,
+    ) -> Result<Measured, ArchiveError> {
+        let found = self.file.metadata().map_err(ArchiveError::Read)?.len();
+        match self.source.size {
+            Some(expected) if expected != found => {
+                return Err(ArchiveError::Size { expected, found });
+            }
+            _ => {}
+        }
+        let send = |entries| {
+            let sent = way.send(Message::Entries(entries));
+            sent.map_err(|_| ArchiveError::Interrupted)
+        };
+        // A number that does not fit is the merger's to refuse.
+        let layer = u16::try_from(index).unwrap_or(u16::MAX);
+        let mut reader = self.reader(reading)?;
+        let mut entries = Vec::with_capacity(ENTRIES);
+        while let Some(entry) = reader.next()? {
+            if reading.stop.load(Ordering::Relaxed) || reading.abandoned.load(Ordering::Relaxed) {
+                return Err(ArchiveError::Interrupted);
+            }
+            let maximum = u64::from(u32::MAX);
+            let ordinal = u32::try_from(reader.count() - 1).map_err(|_| ArchiveError::Limit {
+                entry: escape(&entry.name),
+                limit: LimitKind::Entries,
+                maximum,
+            })?;
+            if let EntryKind::File { size } = entry.kind
+                && !is_whiteout(&entry.name)
+                && let Ok(attributes) = attributes(&entry)
+            {
+                let content = ContentId { layer, ordinal };
+                contents.take(content, size, &attributes, &mut reader)?;
+            }
+            entries.push(entry);
+            if entries.len() == ENTRIES {
+                send(std::mem::replace(&mut entries, Vec::with_capacity(ENTRIES)))?;
+            }
+        }
+        send(entries)?;
+        contents.flush()?;
+        let (content, end) = reader.finish()?;
+        let (_, measured) = content.finish();
+        self.source.verify(&measured)?;
+        if end.trailing > 0 {
+            tracing::warn!(
+                layer = %self.source.name,
+                bytes = end.trailing,
+                "bytes that are no padding follow the end of the layer's archive; they are not unpacked"
+            );
+        }
+        Ok(measured)
+    }
+
+    /// Returns the error as one of this layer. Wrong bytes explain whatever they led to, and can
+    /// be fetched again: where the layer has any, that is the error.
+    pub(super) fn explain(&mut self, error: ArchiveError) -> ArchiveError {
+        let error = match error {
+            ArchiveError::Interrupted => return error,
+            ArchiveError::Size { .. } | ArchiveError::Digest { .. } => error,
+            error => self.check_digest().err().unwrap_or(error),
+        };
+        error.in_layer(&self.source.name)
+    }
+
+    /// Returns a reader of the layer's entries from its start, which hashes what it reads.
+    fn reader(&mut self, reading: &Reading) -> Result<TarReader<&mut File>, ArchiveError> {
+        self.file.rewind().map_err(ArchiveError::Read)?;
+        let diff_id = self.source.diff_id.as_ref();
+        let wanted = Wanted {
+            digest: Some(self.source.digest.algorithm()),
+            diff_id: diff_id.map_or(Algorithm::Sha256, Digest::algorithm),
+        };
+        let limits = reading.limits.clone();
+        let total = reading.total.clone();
+        let content = Content::open(&mut self.file, wanted, limits.clone(), total)?;
+        Ok(TarReader::new(content, limits))
+    }
+
+    /// Hashes the file's bytes without looking into them.
+    fn check_digest(&mut self) -> Result<(), ArchiveError> {
+        self.file.rewind().map_err(ArchiveError::Read)?;
+        let mut reader = MeasuringReader::new(&mut self.file, Some(self.source.digest.algorithm()));
+        io::copy(&mut reader, &mut io::sink()).map_err(ArchiveError::Read)?;
+        let (_, found) = reader.finish();
+        match found {
+            Some(found) if found != self.source.digest => Err(ArchiveError::Digest {
+                expected: self.source.digest.clone(),
+                found,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LayerSource {
+    /// Checks what was measured against what is promised.
+    fn verify(&self, measured: &Measured) -> Result<(), ArchiveError> {
+        if let Some(found) = &measured.digest
+            && *found != self.digest
+        {
+            return Err(ArchiveError::Digest {
+                expected: self.digest.clone(),
+                found: found.clone(),
+            });
+        }
+        match &self.diff_id {
+            Some(expected) if *expected != measured.diff_id => Err(ArchiveError::DiffId {
+                expected: expected.clone(),
+                found: measured.diff_id.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
