@@ -4,7 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 use deploy_spec::{Channel, ConfigurationName, Prefix};
-use deployctl::client::{Address, Fingerprint};
+use deployctl::client::Fingerprint;
+
+use crate::origin::Origin;
 
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
@@ -14,12 +16,14 @@ use deployctl::client::{Address, Fingerprint};
 #[derive(Debug, Parser)]
 #[command(name = "deploy-agent", version)]
 pub(crate) struct Arguments {
-    /// Registry address: host:port, http://host[:port] or https://host[:port].
+    /// Registry address: host:port, http://host[:port] or https://host[:port]; or a layout on
+    /// this machine: oci:DIRECTORY or oci-archive:FILE.
     ///
     /// Without a scheme, a loopback address is spoken to in plain HTTP unless -fp is given, and
-    /// every other one in HTTPS.
+    /// every other one in HTTPS. In a layout the release is looked for under the names
+    /// configs/NAME:CHANNEL and CHANNEL; a single manifest may do without a name.
     #[arg(long, default_value = "localhost:2022")]
-    pub(crate) addr: Address,
+    pub(crate) addr: Origin,
     /// Directory to store downloaded and unpacked files; made where it is missing
     #[arg(long, default_value = ".")]
     pub(crate) dir: PathBuf,

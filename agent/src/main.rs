@@ -2,6 +2,7 @@
 
 mod arguments;
 mod log;
+mod origin;
 mod settings;
 
 use std::{process::ExitCode, sync::Arc};
@@ -9,7 +10,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use clap::Parser;
 use deploy_agent::{
-    Deployer, Directory, Pauses, RegistrySource, Runner, Script, Settings, Signals,
+    Deployer, Directory, Pauses, Runner, Script, Settings, Signals,
     machine::{Exit, Mode},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,14 +50,7 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
     let signals = Ending::listen()?;
     let script = Script::open(&arguments.script, std::env::vars_os())?;
     let directory = Arc::new(Directory::open(&arguments.dir, arguments.state.as_deref())?);
-    let registry = settings::registry(arguments)?;
-    let source = RegistrySource::new(
-        &registry,
-        &arguments.prefix,
-        &arguments.name,
-        &arguments.channel,
-    );
-    let source = Arc::new(source);
+    let source = Arc::new(settings::source(arguments)?);
     let settings = Settings {
         configuration: arguments.name.clone(),
         channel: arguments.channel.to_string(),
@@ -65,7 +59,7 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
         clock: jiff::Timestamp::now,
     };
     tracing::info!(
-        registry = %arguments.addr,
+        source = %arguments.addr,
         configuration = %arguments.name,
         channel = %arguments.channel,
         directory = %directory.path().display(),

@@ -5,6 +5,8 @@ use std::{error::Error, future::Future, io, path::Path, time::Duration};
 
 use deploy_spec::{Descriptor, Digest};
 
+use crate::{layout::LayoutSource, registry::RegistrySource};
+
 /// What a look at the channel found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -88,4 +90,43 @@ pub trait Source: Send + Sync + 'static {
         size: u64,
         path: &Path,
     ) -> impl Future<Output = Result<(), SourceError>> + Send;
+}
+
+/// A source of either kind.
+#[derive(Clone)]
+pub enum AnySource {
+    /// A registry.
+    Registry(RegistrySource),
+    /// A layout on this machine.
+    Layout(LayoutSource),
+}
+
+impl Source for AnySource {
+    fn name(&self) -> String {
+        match self {
+            Self::Registry(source) => source.name(),
+            Self::Layout(source) => source.name(),
+        }
+    }
+
+    async fn look(&self, known: Option<&Digest>, wait: Duration) -> Result<Look, SourceError> {
+        match self {
+            Self::Registry(source) => source.look(known, wait).await,
+            Self::Layout(source) => source.look(known, wait).await,
+        }
+    }
+
+    async fn document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SourceError> {
+        match self {
+            Self::Registry(source) => source.document(descriptor, limit).await,
+            Self::Layout(source) => source.document(descriptor, limit).await,
+        }
+    }
+
+    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
+        match self {
+            Self::Registry(source) => source.fetch(digest, size, path).await,
+            Self::Layout(source) => source.fetch(digest, size, path).await,
+        }
+    }
 }

@@ -27,6 +27,7 @@ mod path;
 mod plan;
 mod reader;
 mod remove;
+mod sandbox;
 mod survivors;
 #[cfg(test)]
 mod tests;

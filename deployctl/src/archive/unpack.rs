@@ -18,6 +18,7 @@ use super::{
     materialise::Materialising,
     metadata::Metadata,
     plan::parallelism,
+    sandbox,
     writers::{Batches, Queue},
 };
 
@@ -90,6 +91,9 @@ impl Plan {
 /// of it is on stable storage (one `syncfs`). After an error `root` may hold a part of the tree
 /// and should be removed.
 ///
+/// Where the kernel has Landlock, the threads that do it can reach nothing but what is in `root`
+/// and the layers' files.
+///
 /// # Errors
 /// Those of [`Layers::open`] and [`Layers::plan`]; [`ArchiveError::NotEmpty`];
 /// [`ArchiveError::Io`] with the path.
@@ -105,9 +109,25 @@ pub fn unpack(
     if entries.next().is_some() {
         return Err(ArchiveError::NotEmpty(root.to_owned()));
     }
+    let work = || {
+        sandbox::confine(directory.as_fd());
+        unpack_into(&mut layers, directory.as_fd(), root, options)
+    };
+    // A thread of its own: there is no way out of the sandbox.
+    thread::scope(|scope| scope.spawn(work).join())
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Unpacks into the open directory `descriptor`, which is at `root`.
+fn unpack_into(
+    layers: &mut Layers,
+    descriptor: BorrowedFd<'_>,
+    root: &Path,
+    options: &UnpackOptions,
+) -> Result<Unpacked, ArchiveError> {
     let metadata = Metadata::new(options.ownership, options.special_bits);
-    let incoming = Arc::new(Incoming::create(directory.as_fd(), root, metadata)?);
-    let received = receive(&mut layers, &options.limits, &incoming, directory.as_fd());
+    let incoming = Arc::new(Incoming::create(descriptor, root, metadata)?);
+    let received = receive(layers, &options.limits, &incoming, descriptor);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
         Ok(plan) => plan,
@@ -119,13 +139,13 @@ pub fn unpack(
     };
     let materialising = Materialising {
         root,
-        descriptor: directory.as_fd(),
+        descriptor,
         survivors: &plan.survivors,
         metadata,
         stop: &options.stop,
     };
     materialising.run(incoming)?;
-    fs::syncfs(&directory).map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
+    fs::syncfs(descriptor).map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
     Ok(plan.summary())
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{INDEX, Layout, LayoutError, error::failed, publish};
 
 /// The annotation that carries a manifest's tag (OCI image-spec, "Image Layout").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -19,7 +19,7 @@ pub(super) struct Index {
     #[serde(default)]
     media_type: Option<String>,
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
     /// What others write there stays.
     #[serde(flatten)]
     rest: Map<String, Value>,

@@ -1,11 +1,14 @@
-//! An OCI image layout: the content of a repository in a directory (OCI image-spec, "Image
-//! Layout"). For offline bundles and importers, by way of `transfer`.
+//! An OCI image layout: the content of a repository in a directory, or in an archive of one
+//! (OCI image-spec, "Image Layout"). For offline bundles and importers, by way of `transfer`,
+//! and for agents without a network.
 //!
 //! What is published is whole: blobs and the index are written beside their place, synced and
 //! renamed. Several programs may read a layout while one writes it; writers of the index wait
 //! for each other.
 
+mod archive;
 mod blobs;
+mod content;
 mod error;
 mod index;
 
@@ -17,6 +20,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use archive::LayoutArchive;
+pub use content::{Content, named};
 pub use error::LayoutError;
 use error::failed;
 
@@ -55,15 +60,8 @@ impl Layout {
             }
             Err(error) => return Err(failed("read", &marker)(error)),
         };
-        let marker: Marker = serde_json::from_slice(&content)
-            .map_err(|error| not_a_layout(format!("`{MARKER}` is not valid: {error}")))?;
-        match marker.image_layout_version.as_str() {
-            VERSION => Ok(Self { root }),
-            other => Err(not_a_layout(format!(
-                "its version is `{}`",
-                other.escape_debug()
-            ))),
-        }
+        check_marker(&content).map_err(not_a_layout)?;
+        Ok(Self { root })
     }
 
     /// Returns the layout in a directory, made where there is none. Idempotent.
@@ -91,6 +89,16 @@ impl Layout {
     /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+/// Says why the content of an `oci-layout` is none that is known here.
+fn check_marker(content: &[u8]) -> Result<(), String> {
+    let marker: Marker = serde_json::from_slice(content)
+        .map_err(|error| format!("`{MARKER}` is not valid: {error}"))?;
+    match marker.image_layout_version.as_str() {
+        VERSION => Ok(()),
+        other => Err(format!("its version is `{}`", other.escape_debug())),
     }
 }
 
