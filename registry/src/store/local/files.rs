@@ -169,6 +169,27 @@ impl Tree {
         }
     }
 
+    /// Returns whether the file of the key has these bytes and this time.
+    pub(super) fn holds(&self, key: &str, modified: SystemTime, bytes: &[u8]) -> io::Result<bool> {
+        let read = || {
+            let mut file = File::open(self.file(key))?;
+            let metadata = file.metadata()?;
+            let is_like_it = metadata.is_file()
+                && metadata.len() == bytes.len() as u64
+                && metadata.modified()? == modified;
+            if !is_like_it {
+                return Ok(false);
+            }
+            let mut found = Vec::with_capacity(bytes.len());
+            file.read_to_end(&mut found)?;
+            Ok(found == bytes)
+        };
+        match read() {
+            Err(error) if is_absent(&error) => Ok(false),
+            read => read,
+        }
+    }
+
     /// Writes a file beside the tree.
     pub(super) fn stage(&self, modified: SystemTime, bytes: &[u8]) -> io::Result<Staged> {
         let number = self.staged.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,11 @@
 //! What a directory promises: rounds that many share, conditions within a round, what is there
 //! after a crash, and what a disk that fails does to those who wait.
 
-use std::{fs, os::unix::fs::symlink, path::Path as FilePath};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+    path::Path as FilePath,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
 use object_store::UpdateVersion;
@@ -171,6 +175,32 @@ async fn what_the_journal_holds_is_done_at_the_next_start() {
             ["a/b/c/created", "a/old", "a/torn"]
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_at_its_place_already_is_not_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    for key in ["kept", "zeroed", "empty"] {
+        let bytes = if key == "empty" { "" } else { "content" };
+        put(&store, key, bytes, PutMode::Create).await.unwrap();
+    }
+    // Without a settled journal: as if the process had been killed.
+    drop(store);
+    let path = |key: &str| directory.path().join(key);
+    // A loss of power may take bytes and leave name, length and time.
+    let time = fs::metadata(path("zeroed")).unwrap().modified().unwrap();
+    fs::write(path("zeroed"), [0; 7]).unwrap();
+    let zeroed = fs::File::options().write(true).open(path("zeroed"));
+    zeroed.unwrap().set_modified(time).unwrap();
+    let inodes = || ["kept", "zeroed", "empty"].map(|key| fs::metadata(path(key)).unwrap().ino());
+    let before = inodes();
+    let store = open(directory.path());
+    let after = inodes();
+    assert_eq!((before[0], before[2]), (after[0], after[2]));
+    assert_ne!(before[1], after[1]);
+    assert_eq!(read(&store, "kept").await.unwrap(), "content");
+    assert_eq!(read(&store, "zeroed").await.unwrap(), "content");
 }
 
 #[tokio::test]

@@ -158,6 +158,10 @@ fn redo(tree: &Tree, change: Change) -> io::Result<()> {
             modified,
             bytes,
         } => {
+            // Where only the process died, all of it is there, and making files takes longer.
+            if tree.holds(&key, modified, &bytes)? {
+                return Ok(());
+            }
             let staged = tree.stage(modified, &bytes)?;
             tree.move_in(staged, &key).map(drop)
         }
