@@ -6,7 +6,7 @@ use clap::Parser;
 use deploy_spec::{Channel, ConfigurationName, Prefix};
 use deployctl::client::Fingerprint;
 
-use crate::origin::Origin;
+use crate::{origin::Origin, unpacking::Unpacking};
 
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
@@ -50,6 +50,10 @@ pub(crate) struct Arguments {
     /// Script to run on deploys
     #[arg(long, default_value = "./deploy.sh", value_name = "FILE")]
     pub(crate) script: PathBuf,
+    /// Longest time that the script may take, as 10m; it is ended then, with all that it started,
+    /// and has failed. 0 is any time
+    #[arg(long, default_value = "1h", value_parser = limit, value_name = "DURATION")]
+    pub(crate) script_timeout: Limit,
     /// File to save state to [default: state.json in the directory of -dir]
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
@@ -62,6 +66,19 @@ pub(crate) struct Arguments {
     /// Be more chatty about what's happening
     #[arg(short, long)]
     pub(crate) v: bool,
+    #[command(flatten)]
+    pub(crate) unpacking: Unpacking,
+}
+
+/// A longest time, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "0" {
+        return Ok(Limit(None));
+    }
+    interval(text).map(|limit| Limit(Some(limit)))
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -111,6 +128,9 @@ mod tests {
         assert!(arguments.cleanold && arguments.once && arguments.v);
         assert_eq!(arguments.channel.to_string(), "stable");
         let defaults = parse(&["-name", "x", "-cleanold=false"]).unwrap();
+        assert_eq!(defaults.script_timeout.0, Some(Duration::from_secs(3600)));
+        let unlimited = parse(&["-name", "x", "-script-timeout", "0"]).unwrap();
+        assert_eq!(unlimited.script_timeout.0, None);
         assert_eq!(defaults.addr.to_string(), "localhost:2022");
         assert!(!defaults.cleanold && !defaults.once && !defaults.v);
         assert_eq!(

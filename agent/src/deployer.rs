@@ -40,6 +40,8 @@ pub struct Settings {
     pub channel: String,
     /// What switches the host.
     pub script: Script,
+    /// How layers are unpacked; `stop` is the deployer's own.
+    pub unpacking: UnpackOptions,
     /// Whether the trees of earlier releases are removed after a success.
     pub clean_old: bool,
     /// The time, for the names of files that are set aside.
@@ -191,7 +193,7 @@ impl<S: Source> Deployer<S> {
         let layers: Vec<_> = release.layers.iter().map(layer).collect();
         let options = UnpackOptions {
             stop: stop.flag(),
-            ..UnpackOptions::default()
+            ..self.settings.unpacking.clone()
         };
         let directory = Arc::clone(&self.directory);
         let id = id.clone();

@@ -41,6 +41,7 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct Script {
     path: PathBuf,
     environment: BTreeMap<String, OsString>,
+    timeout: Option<Duration>,
 }
 
 /// What the script is told.
@@ -91,15 +92,25 @@ impl Script {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
             .filter(|(name, _)| PASSED_ON.contains(&name.as_str()))
             .collect();
-        Ok(Self { path, environment })
+        Ok(Self {
+            path,
+            environment,
+            timeout: None,
+        })
+    }
+
+    /// Returns the script with a longest time that it may take; any time without one.
+    #[must_use]
+    pub fn limited(self, timeout: Option<Duration>) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Runs the script to its end. Its output goes to the log line by line. It runs in a
     /// process group of its own, which is ended as a whole (TERM, then KILL) when `stop` is
-    /// uttered; what it leaves running when it ends by itself stays.
+    /// uttered or its time is over; what it leaves running when it ends by itself stays.
     ///
     /// # Errors
-    /// [`AgentError::ScriptFailed`] unless it exits with status 0;
+    /// [`AgentError::ScriptFailed`] unless it exits with status 0 in time;
     /// [`AgentError::Interrupted`] where it was stopped.
     pub(crate) async fn run(&self, switch: &Switch<'_>, stop: &Stop) -> Result<(), AgentError> {
         let state_file = write_state_file(switch.directory, switch.new)?;
@@ -127,28 +138,42 @@ impl Script {
             ));
         }
         let status = tokio::select! {
-            status = child.wait() => Some(status),
-            () = stop.stopped() => None,
+            status = child.wait() => Ok(status),
+            () = stop.stopped() => Err(AgentError::Interrupted),
+            outcome = self.overdue() => Err(self.failed(outcome)),
         };
-        let Some(status) = status else {
-            group.end(&mut child).await;
-            return Err(AgentError::Interrupted);
-        };
-        group.leave();
+        match status {
+            Ok(_) => group.leave(),
+            Err(_) => group.end(&mut child).await,
+        }
         let lines = async { while output.join_next().await.is_some() {} };
         if timeout(LAST_LINES, lines).await.is_err() {
             tracing::debug!("something that the script left running keeps its output open");
             // Whoever it is shall not be ended by writing to nobody.
             output.detach_all();
         }
-        let status = status.map_err(AgentError::io("wait for", &self.path))?;
+        let status = status?.map_err(AgentError::io("wait for", &self.path))?;
         if status.success() {
             return Ok(());
         }
-        Err(AgentError::ScriptFailed {
+        Err(self.failed(outcome(status)))
+    }
+
+    /// Returns what to say of the script once its time is over.
+    async fn overdue(&self) -> String {
+        let Some(limit) = self.timeout else {
+            return std::future::pending().await;
+        };
+        sleep(limit).await;
+        let limit = humantime::format_duration(limit);
+        format!("was ended, having run for {limit}\nhint: -script-timeout gives it more time")
+    }
+
+    fn failed(&self, outcome: String) -> AgentError {
+        AgentError::ScriptFailed {
             path: self.path.clone(),
-            outcome: outcome(status),
-        })
+            outcome,
+        }
     }
 
     /// Returns the whole environment of the script.

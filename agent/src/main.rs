@@ -4,6 +4,7 @@ mod arguments;
 mod log;
 mod origin;
 mod settings;
+mod unpacking;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -48,13 +49,15 @@ fn run(arguments: &Arguments) -> Result<Exit> {
 
 async fn follow(arguments: &Arguments) -> Result<Exit> {
     let signals = Ending::listen()?;
-    let script = Script::open(&arguments.script, std::env::vars_os())?;
+    let script =
+        Script::open(&arguments.script, std::env::vars_os())?.limited(arguments.script_timeout.0);
     let directory = Arc::new(Directory::open(&arguments.dir, arguments.state.as_deref())?);
     let source = Arc::new(settings::source(arguments)?);
     let settings = Settings {
         configuration: arguments.name.clone(),
         channel: arguments.channel.to_string(),
         script,
+        unpacking: arguments.unpacking.options(),
         clean_old: arguments.cleanold,
         clock: jiff::Timestamp::now,
     };

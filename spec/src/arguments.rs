@@ -1,5 +1,6 @@
-//! The original's spelling of flags: `-name x` beside `--name x`.
-//! Every program passes its arguments through [`normalise`] before its parser sees them.
+//! The original's spelling of flags, `-name x` beside `--name x`: every program passes its
+//! arguments through [`normalise`] before its parser sees them. And values that several of
+//! them take.
 
 use std::ffi::OsString;
 
@@ -39,6 +40,30 @@ fn is_long_flag(argument: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
 }
 
+/// Returns the number of bytes that `20MiB` stands for: digits and one of B, KiB, MiB, GiB, TiB,
+/// or digits alone.
+///
+/// # Errors
+/// What to say of any other text.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let unit: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        other => return Err(format!("`{other}` is none of B, KiB, MiB, GiB, TiB")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write it as `20MiB`")?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| "that is too much".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +101,22 @@ mod tests {
         let once = normalised(&["p", "-name=x", "-v", "--", "-name"]);
         let again: Vec<&str> = once.iter().map(String::as_str).collect();
         assert_eq!(normalised(&again), once);
+    }
+
+    #[test]
+    fn numbers_of_bytes_have_units_or_none() {
+        for (text, expected) in [
+            ("0", 0),
+            ("17", 17),
+            ("3B", 3),
+            ("2KiB", 2048),
+            ("1GiB", 1 << 30),
+            ("3TiB", 3 << 40),
+        ] {
+            assert_eq!(bytes(text), Ok(expected));
+        }
+        for text in ["", "MiB", "-1", "1MB", "1 KiB", "99999999999GiB"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 }

@@ -215,6 +215,20 @@ async fn stopping_ends_the_whole_group() {
     assert!(state.is_empty() || state.contains(") Z "), "{state}");
 }
 
+#[tokio::test]
+async fn script_that_takes_too_long_is_ended_and_has_failed() {
+    let host = Host::new();
+    let limit = Duration::from_millis(50);
+    let script = host.script("sleep 600; true").limited(Some(limit));
+    let error = host.run(&script, false, &[], &Stop::default()).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("having run for 50ms"), "{error}");
+    // Time that is enough changes nothing.
+    let script = host.script("true").limited(Some(Duration::from_secs(600)));
+    let done = host.run(&script, false, &[], &Stop::default()).await;
+    done.unwrap();
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_at_the_start() {
     let host = Host::new();

@@ -4,10 +4,11 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use clap::{Args, ValueEnum};
 use deploy_registry::jobs::{Gc, Retention, Upkeep, Wish};
+use deploy_spec::arguments::bytes;
 
 use super::{
     LogFormat, Storage,
-    values::{bytes, duration, positive_duration},
+    values::{duration, positive_duration},
 };
 
 /// How results are written.

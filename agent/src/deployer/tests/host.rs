@@ -213,6 +213,7 @@ impl Host {
             configuration: "project".parse().unwrap(),
             channel: "latest".to_owned(),
             script: Script::open(&self.path("deploy.sh"), [home, path]).unwrap(),
+            unpacking: UnpackOptions::default(),
             clean_old: self.clean_old,
             clock: Timestamp::now,
         };
