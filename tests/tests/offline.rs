@@ -27,6 +27,12 @@ fn bundles(desk: &Desk, skopeo: &Path, registry: Registry) {
     drop(registry);
 }
 
+/// A host that follows a source of `desk`, named by its kind and its path there.
+fn host(desk: &Desk, source: &str) -> Desk {
+    let (kind, path) = source.split_once(':').expect("a kind and a path");
+    Desk::at(format!("{kind}:{}", desk.path(path).display()))
+}
+
 #[test]
 fn layouts_and_archives_are_deployed_with_the_registry_gone() {
     let skopeo = peer_or_skip!(
@@ -44,8 +50,7 @@ fn layouts_and_archives_are_deployed_with_the_registry_gone() {
         // The longer name is more to the point.
         ("oci:mixed", "two"),
     ] {
-        let (kind, path) = source.split_once(':').unwrap();
-        let host = Desk::at(format!("{kind}:{}", desk.path(path).display()));
+        let host = host(&desk, source);
         let script = host.script("deploy.sh", "cat \"$NEWROOT/program\"");
         host.agent_once("project", "host", &script).ok();
         assert_eq!(host.read("host/current/program"), expected, "{source}");
@@ -60,7 +65,7 @@ fn changed_layout_is_deployed_at_the_next_look() {
     let registry = Registry::start();
     let desk = Desk::stocked(registry.address());
     bundles(&desk, &skopeo, registry);
-    let host = Desk::at(format!("oci:{}", desk.path("old").display()));
+    let host = host(&desk, "oci:old");
     let script = host.script("deploy.sh", "true");
     let _agent = host.agent("project", "host", &script, &["-poll", "100ms"]);
     let deployed = |expected: &str| {
@@ -84,8 +89,7 @@ fn damaged_or_missing_layouts_are_refused_in_one_line() {
     let desk = Desk::stocked(registry.address());
     bundles(&desk, &skopeo, registry);
     let refused = |source: &str, expected: &str| {
-        let (kind, path) = source.split_once(':').unwrap();
-        let host = Desk::at(format!("{kind}:{}", desk.path(path).display()));
+        let host = host(&desk, source);
         let script = host.script("deploy.sh", "true");
         let answer = host.agent_once("project", "host", &script).code(1);
         let told = format!("{}{}", answer.stdout, answer.stderr);

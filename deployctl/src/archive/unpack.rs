@@ -88,7 +88,7 @@ impl Plan {
 /// its entries checked and merged into one tree, and the content of its files written aside,
 /// under names that are none of the archive's. Once every layer has proved to be what it should
 /// be, the tree is put together in `root`: what is in it was written once. When it returns, all
-/// of it is on stable storage (one `syncfs`). After an error `root` may hold a part of the tree
+/// of it is on stable storage (`syncfs`, no sync a file). After an error `root` may hold a part of the tree
 /// and should be removed.
 ///
 /// Where the kernel has Landlock, the threads that do it can reach nothing but what is in `root`
@@ -127,7 +127,7 @@ fn unpack_into(
 ) -> Result<Unpacked, ArchiveError> {
     let metadata = Metadata::new(options.ownership, options.special_bits);
     let incoming = Arc::new(Incoming::create(descriptor, root, metadata)?);
-    let received = receive(layers, &options.limits, &incoming, descriptor);
+    let received = receive(layers, &options.limits, &incoming, descriptor, root);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
         Ok(plan) => plan,
@@ -154,22 +154,29 @@ fn receive(
     layers: &mut Layers,
     limits: &Limits,
     incoming: &Arc<Incoming>,
-    root: BorrowedFd<'_>,
+    descriptor: BorrowedFd<'_>,
+    root: &Path,
 ) -> Result<Plan, ArchiveError> {
     let writers = parallelism();
     let (queue, entrance) = Queue::new(Arc::clone(incoming), writers);
-    let plan = thread::scope(|scope| {
+    let flusher = queue.flusher();
+    let (plan, flushed) = thread::scope(|scope| {
         for _ in 0..writers {
             scope.spawn(|| queue.work());
         }
-        scope.spawn(|| queue.flusher().work(root));
+        let flushing = scope.spawn(|| flusher.work(descriptor));
+        let running = flusher.until_dropped();
         let plan = layers.read(limits, move || Batches::new(entrance.clone()));
-        queue.flusher().end();
-        plan
+        drop(running);
+        let flushed = flushing.join();
+        let flushed = flushed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (plan, flushed)
     });
     // What could not be written explains why the reading was given up.
-    match queue.failure() {
-        Some(error) => Err(error),
-        None => plan,
+    if let Some(error) = queue.failure() {
+        return Err(error);
     }
+    let plan = plan?;
+    flushed.map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
+    Ok(plan)
 }

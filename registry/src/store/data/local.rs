@@ -210,8 +210,7 @@ impl LocalSink {
         self.flushed().await?;
         if self.file.is_none() {
             let open = self.write(Vec::new(), false);
-            let opened = blocking(open).await?;
-            (self.file, self.rest) = (Some(opened.file), opened.rest);
+            self.file = Some(blocking(open).await?.file);
         }
         let write = self.write(Vec::new(), true);
         let length = self.length;

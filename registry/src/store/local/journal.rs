@@ -20,7 +20,8 @@ use deploy_spec::Digest;
 
 const KIB: u64 = 1024;
 /// A file that holds so much is full. As much is looked through at a start after a crash, and
-/// done again where it is not there, which takes a fraction of a second; less would sync the same directories more often.
+/// done again where it is not there, which takes a fraction of a second; less would sync the
+/// same directories more often.
 pub(super) const FULL: u64 = 32 * 1024 * KIB;
 /// Room is made in such steps: to write over what is there needs no change of the file system's
 /// own journal, so a sync is one write and one flush.
