@@ -35,8 +35,9 @@ pub(super) fn open_directory(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedF
         match openat2(root, path, DIRECTORY, Mode::empty(), resolve) {
             // Seccomp filters of older container engines answer EPERM.
             Err(Errno::NOSYS | Errno::PERM) => HAS_OPENAT2.store(false, Ordering::Relaxed),
-            // A rename beside us made the kernel unsure; the slow way is sure.
-            Err(Errno::AGAIN) => {}
+            // A rename beside us made the kernel unsure; the slow way is sure. And it takes paths
+            // that are too long for one call.
+            Err(Errno::AGAIN | Errno::NAMETOOLONG) => {}
             other => return other,
         }
     }

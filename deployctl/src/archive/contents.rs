@@ -2,7 +2,19 @@
 
 use std::io::Read;
 
-use super::{ArchiveError, incoming::ContentId, reader::TarReader, tree::Attributes};
+use super::{
+    ArchiveError, extended::Extended, incoming::ContentId, reader::TarReader, tree::Attributes,
+};
+
+/// A file whose content comes now.
+#[derive(Clone, Debug)]
+pub(super) struct NewFile {
+    pub(super) content: ContentId,
+    /// Bytes of the content.
+    pub(super) size: u64,
+    pub(super) attributes: Attributes,
+    pub(super) extended: Extended,
+}
 
 /// Takes the content of the files of one layer after the other.
 pub(super) trait Contents {
@@ -10,9 +22,7 @@ pub(super) trait Contents {
     /// later entries replace as well, since nobody knows yet.
     fn take<R: Read>(
         &mut self,
-        content: ContentId,
-        size: u64,
-        attributes: &Attributes,
+        file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError>;
 
@@ -24,13 +34,7 @@ pub(super) trait Contents {
 pub(super) struct PassedOver;
 
 impl Contents for PassedOver {
-    fn take<R: Read>(
-        &mut self,
-        _content: ContentId,
-        _size: u64,
-        _attributes: &Attributes,
-        _reader: &mut TarReader<R>,
-    ) -> Result<(), ArchiveError> {
+    fn take<R: Read>(&mut self, _: NewFile, _: &mut TarReader<R>) -> Result<(), ArchiveError> {
         Ok(())
     }
 

@@ -29,6 +29,19 @@ pub enum ArchiveError {
         #[source]
         source: io::Error,
     },
+    /// An extended attribute could not be set.
+    #[error(
+        "cannot set the extended attribute `{name}` of `{entry}`; the file system has to have such, and the process the right to"
+    )]
+    Attribute {
+        /// Its name, escaped where it is no readable text.
+        name: String,
+        /// The entry that has it.
+        entry: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// The archive's bytes could not be read.
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
@@ -189,7 +202,10 @@ impl ArchiveError {
     /// Whether a disk is full, a quota used up, or its inodes are.
     pub fn is_storage_full(&self) -> bool {
         match self.cause() {
-            Self::Io { source, .. } | Self::Write(source) | Self::Read(source) => matches!(
+            Self::Io { source, .. }
+            | Self::Attribute { source, .. }
+            | Self::Write(source)
+            | Self::Read(source) => matches!(
                 source.kind(),
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ),
@@ -232,7 +248,8 @@ pub enum Rule {
     UnknownType(u8),
     /// A link or a directory that announces content, which readers disagree about.
     UnexpectedContent,
-    /// PAX and GNU ways of writing long names used together, or one of them twice.
+    /// PAX and GNU extensions used together, or one of them twice: what such an entry is
+    /// called, and how long it is, depends on who reads it.
     MixedExtensions,
     /// A PAX record that cannot be read.
     BadRecord,
@@ -276,7 +293,9 @@ impl fmt::Display for Rule {
             Self::UnexpectedContent => {
                 formatter.write_str("it announces content that its type has not")
             }
-            Self::MixedExtensions => formatter.write_str("its long name is written in two ways"),
+            Self::MixedExtensions => formatter.write_str(
+                "PAX and GNU headers say what it is, or two of one kind; readers disagree about it",
+            ),
             Self::BadRecord => formatter.write_str("its PAX header cannot be read"),
             Self::GlobalRecord(key) => write!(formatter, "a global PAX header sets `{key}`"),
             Self::BadNumber(field) => write!(formatter, "its {field} is no number in range"),
@@ -308,6 +327,8 @@ pub enum LimitKind {
     ComponentBytes,
     /// Bytes of one extension header.
     ExtensionBytes,
+    /// Bytes of extended attributes.
+    AttributeBytes,
 }
 
 impl fmt::Display for LimitKind {
@@ -321,12 +342,20 @@ impl fmt::Display for LimitKind {
             Self::NameBytes => "bytes of a name",
             Self::ComponentBytes => "bytes between two slashes",
             Self::ExtensionBytes => "bytes of an extension header",
+            Self::AttributeBytes => "bytes of extended attributes",
         })
     }
 }
 
-/// Returns a name for messages: text as it is, everything else escaped.
+/// The most bytes of a name that a message shows: more would fill the terminal.
+const SHOWN: usize = 512;
+
+/// Returns a name for messages: text as it is, everything else escaped, the end of a very long
+/// one left out.
 pub(super) fn escape(name: &[u8]) -> String {
+    if name.len() > SHOWN {
+        return escape(&name[..SHOWN]) + "…";
+    }
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -4,7 +4,10 @@
 //! The `tar` crate's accessors are not used here: they drop the high bytes of a binary size,
 //! take empty number fields for errors, and know no negative time.
 
-use super::Rule;
+use super::{Rule, extended::Attribute};
+
+/// What stands before the name of an extended attribute.
+const EXTENDED: &[u8] = b"SCHILY.xattr.";
 
 /// The unit of a tar archive.
 pub(super) const BLOCK: usize = 512;
@@ -132,6 +135,8 @@ pub(super) struct PaxRecords {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) is_sparse: bool,
+    /// Extended attributes, as star wrote them and everybody does since.
+    pub(super) extended: Vec<Attribute>,
 }
 
 impl PaxRecords {
@@ -150,10 +155,25 @@ impl PaxRecords {
                 b"gid" => found.gid = decimal(value, "group")?,
                 b"mtime" => found.mtime = time(value)?,
                 _ if is_sparse(key) => found.is_sparse = true,
-                _ => {}
+                _ => {
+                    if let Some(name) = key.strip_prefix(EXTENDED) {
+                        found.set_extended(name, value)?;
+                    }
+                }
             }
         }
         Ok(found)
+    }
+
+    fn set_extended(&mut self, name: &[u8], value: &[u8]) -> Result<(), Rule> {
+        if name.contains(&0) {
+            return Err(Rule::Nul);
+        }
+        self.extended.retain(|(known, _)| **known != *name);
+        if !value.is_empty() {
+            self.extended.push((name.into(), value.into()));
+        }
+        Ok(())
     }
 
     /// Checks a global PAX header, which is passed over: readers disagree about its reach, so
@@ -279,7 +299,7 @@ fn time(value: &[u8]) -> Result<Option<Timestamp>, Rule> {
 }
 
 /// Returns a field's bytes up to the first NUL.
-fn text(field: &[u8]) -> &[u8] {
+pub(super) fn text(field: &[u8]) -> &[u8] {
     let end = field
         .iter()
         .position(|byte| *byte == 0)

@@ -17,7 +17,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{ArchiveError, beneath::DIRECTORY, metadata::Metadata, remove_tree, tree::Attributes};
+use super::{ArchiveError, beneath::DIRECTORY, contents::NewFile, metadata::Metadata, remove_tree};
 
 /// Files in one directory are made by turns, files in several at once.
 const DIRECTORIES: u32 = 8;
@@ -82,14 +82,11 @@ impl Incoming {
     }
 
     /// Gives the file what it has beside its content, once this is complete.
-    pub(super) fn describe(
-        &self,
-        file: &File,
-        content: ContentId,
-        attributes: &Attributes,
-    ) -> Result<(), ArchiveError> {
-        let set = self.metadata.set(file, attributes);
-        set.map_err(|errno| self.failed("set the metadata of", content, errno.into()))
+    pub(super) fn describe(&self, file: &File, new: &NewFile) -> Result<(), ArchiveError> {
+        let set = self.metadata.set(file, &new.attributes, &new.extended);
+        set.map_err(|unset| {
+            unset.into_error(|errno| self.failed("set the metadata of", new.content, errno.into()))
+        })
     }
 
     /// Returns the error of an action on the file of some content.

@@ -14,12 +14,14 @@ use std::{
 use deploy_spec::{Algorithm, Digest};
 
 use super::{
-    ArchiveError, LayerSource, LimitKind, Limits,
-    contents::Contents,
+    ArchiveError, AttributePattern, LayerSource, LimitKind, Limits, Rule,
+    contents::{Contents, NewFile},
     decode::{Content, Measured, Total, Wanted},
     error::escape,
+    extended::ExtendedAttributes,
     incoming::ContentId,
     measure::MeasuringReader,
+    path::PathError,
     reader::{Entry, EntryKind, TarReader},
     tree::attributes,
     whiteout::is_whiteout,
@@ -27,15 +29,60 @@ use super::{
 
 /// How many entries are handed over at once.
 const ENTRIES: usize = 256;
+/// How many bytes of names and the like, whatever the number of entries.
+const BYTES: usize = 64 << 10;
 
 /// What readers and the merging of all layers share.
 pub(super) struct Reading {
     pub(super) limits: Limits,
+    /// The extended attributes that are taken over.
+    pub(super) allowed: Vec<AttributePattern>,
     pub(super) total: Total,
     /// Set by the caller.
     pub(super) stop: Arc<AtomicBool>,
     /// Set when all is in vain.
     pub(super) abandoned: AtomicBool,
+}
+
+impl Reading {
+    /// Sees to it that the entry is no larger than the plan takes, before it waits to be merged,
+    /// and settles which of its extended attributes it keeps. Returns 1 where it loses some.
+    fn settle(&self, entry: &mut Entry) -> Result<u64, ArchiveError> {
+        let maximum = self.limits.name_bytes;
+        if entry.name.len() as u64 > maximum {
+            return Err(PathError::Limit(LimitKind::NameBytes, maximum).of(&entry.name));
+        }
+        if let EntryKind::HardLink { target } | EntryKind::Symlink { target } = &entry.kind
+            && target.len() as u64 > maximum
+        {
+            return Err(ArchiveError::refused(&entry.name, Rule::TargetTooLong));
+        }
+        let found = std::mem::take(&mut entry.found);
+        let count = found.len();
+        // Links have none that anybody may set, and further names have those of their file.
+        if !matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory) {
+            return Ok(u64::from(count > 0));
+        }
+        let maximum = self.limits.attribute_bytes;
+        entry.extended = ExtendedAttributes::allowed(&entry.name, found, &self.allowed, maximum)?;
+        let kept = entry.extended.as_ref().map_or(0, |extended| extended.len());
+        Ok(u64::from(kept < count))
+    }
+}
+
+impl Entry {
+    /// Returns about how many bytes it has beside those that every entry has.
+    fn bytes(&self) -> usize {
+        let target = match &self.kind {
+            EntryKind::HardLink { target } | EntryKind::Symlink { target } => target.len(),
+            _ => 0,
+        };
+        let extended = self
+            .extended
+            .as_ref()
+            .map_or(0, |extended| extended.bytes());
+        self.name.len() + target + usize::try_from(extended).unwrap_or(usize::MAX)
+    }
 }
 
 /// What a layer's reader tells, in the order of the archive.
@@ -79,7 +126,9 @@ impl OpenLayer {
         let layer = u16::try_from(index).unwrap_or(u16::MAX);
         let mut reader = self.reader(reading)?;
         let mut entries = Vec::with_capacity(ENTRIES);
-        while let Some(entry) = reader.next()? {
+        let mut bytes = 0;
+        let mut passed_over = 0_u64;
+        while let Some(mut entry) = reader.next()? {
             if reading.stop.load(Ordering::Relaxed) || reading.abandoned.load(Ordering::Relaxed) {
                 return Err(ArchiveError::Interrupted);
             }
@@ -89,15 +138,23 @@ impl OpenLayer {
                 limit: LimitKind::Entries,
                 maximum,
             })?;
+            passed_over += reading.settle(&mut entry)?;
             if let EntryKind::File { size } = entry.kind
                 && !is_whiteout(&entry.name)
                 && let Ok(attributes) = attributes(&entry)
             {
-                let content = ContentId { layer, ordinal };
-                contents.take(content, size, &attributes, &mut reader)?;
+                let file = NewFile {
+                    content: ContentId { layer, ordinal },
+                    size,
+                    attributes,
+                    extended: entry.extended.take(),
+                };
+                contents.take(file, &mut reader)?;
             }
+            bytes += entry.bytes();
             entries.push(entry);
-            if entries.len() == ENTRIES {
+            if entries.len() == ENTRIES || bytes >= BYTES {
+                bytes = 0;
                 send(std::mem::replace(&mut entries, Vec::with_capacity(ENTRIES)))?;
             }
         }
@@ -111,6 +168,13 @@ impl OpenLayer {
                 layer = %self.source.name,
                 bytes = end.trailing,
                 "bytes that are no padding follow the end of the layer's archive; they are not unpacked"
+            );
+        }
+        if passed_over > 0 {
+            tracing::info!(
+                layer = %self.source.name,
+                entries = passed_over,
+                "extended attributes that are not asked for are not taken over"
             );
         }
         Ok(measured)

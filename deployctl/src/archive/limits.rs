@@ -9,7 +9,8 @@ const GIB: u64 = 1 << 30;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Entries over all layers: bounds the memory of the plan.
+    /// Entries over all layers, and directories that only the names of entries tell of: bounds
+    /// the memory of the plan, which is at most 300 bytes for each beside its name.
     pub entries: u64,
     /// Directories above an entry.
     pub depth: u64,
@@ -26,6 +27,9 @@ pub struct Limits {
     pub component_bytes: u64,
     /// Bytes of one PAX or GNU extension header, held in memory.
     pub extension_bytes: u64,
+    /// Bytes of names and values of one entry's extended attributes, as far as they are taken
+    /// over: what the kernel takes for one (XATTR_SIZE_MAX).
+    pub attribute_bytes: u64,
 }
 
 impl Default for Limits {
@@ -39,6 +43,7 @@ impl Default for Limits {
             name_bytes: 4 * KIB,
             component_bytes: 255,
             extension_bytes: MIB,
+            attribute_bytes: 64 * KIB,
         }
     }
 }

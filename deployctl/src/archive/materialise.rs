@@ -135,9 +135,11 @@ impl Materialising<'_> {
             self.go_on()?;
             let index = u32::try_from(index).expect("directories are counted in 32 bits");
             let path = survivors.directory_path(index);
-            open_directory(self.descriptor, &path)
-                .and_then(|opened| self.metadata.set(&opened, &directory.attributes))
-                .map_err(|errno| self.failed("set the metadata of", &directory.place, errno))?;
+            let failed = |errno| self.failed("set the metadata of", &directory.place, errno);
+            let opened = open_directory(self.descriptor, &path).map_err(failed)?;
+            self.metadata
+                .set(&opened, &directory.attributes, &directory.extended)
+                .map_err(|unset| unset.into_error(failed))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Owner, mode and time of what is unpacked: which of an archive's numbers are taken over, and
+//! Owner, mode, time and extended attributes of what is unpacked: which of an archive's numbers are taken over, and
 //! the system calls. Both that write files and directories call it.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +8,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::tree::Attributes;
+use super::{ArchiveError, extended::Extended, tree::Attributes};
 
 /// Read, write, execute of owner, group and others.
 const PERMISSION_BITS: u32 = 0o777;
@@ -70,18 +70,27 @@ impl Metadata {
         })
     }
 
-    /// Sets owner, mode and time of a file or directory that this process has just made. In
-    /// this order: giving a file away drops its special bits, and all of it changes the time.
-    pub(super) fn set(&self, file: impl AsFd, attributes: &Attributes) -> Result<(), Errno> {
+    /// Sets owner, extended attributes, mode and time of a file or directory that this process has
+    /// just made. In this order: giving a file away drops its special bits and capabilities, one
+    /// that may not be written takes no attributes, and all of it changes the time.
+    pub(super) fn set(
+        &self,
+        file: impl AsFd,
+        attributes: &Attributes,
+        extended: &Extended,
+    ) -> Result<(), Unset> {
         if let Some((uid, gid)) = self.owner(attributes) {
             fs::fchown(&file, Some(uid), Some(gid))?;
+        }
+        if let Some(extended) = extended {
+            extended.set(&file).map_err(Unset::Attribute)?;
         }
         let mode = match self.special_bits {
             SpecialBits::Strip => attributes.mode & PERMISSION_BITS,
             SpecialBits::Keep => attributes.mode,
         };
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-        fs::futimens(&file, &times(attributes))
+        Ok(fs::futimens(&file, &times(attributes))?)
     }
 
     /// Sets owner and time of a symbolic link that this process has just made; it has no mode.
@@ -102,6 +111,30 @@ impl Metadata {
     fn owner(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
         let owner = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
         (self.ownership == Ownership::Archive && self.made_as != Some(owner)).then_some(owner)
+    }
+}
+
+/// What could not be set.
+pub(super) enum Unset {
+    /// Owner, mode or time.
+    System(Errno),
+    /// An extended attribute, which the error names.
+    Attribute(ArchiveError),
+}
+
+impl From<Errno> for Unset {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl Unset {
+    /// Returns the error, with the words of the caller where it knows better.
+    pub(super) fn into_error(self, of: impl FnOnce(Errno) -> ArchiveError) -> ArchiveError {
+        match self {
+            Self::System(errno) => of(errno),
+            Self::Attribute(error) => error,
+        }
     }
 }
 

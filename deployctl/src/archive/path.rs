@@ -87,15 +87,11 @@ impl PathError {
     pub(super) fn of(self, entry: &[u8]) -> ArchiveError {
         match self {
             Self::Rule(rule) => ArchiveError::refused(entry, rule),
-            Self::Limit(limit, maximum) => {
-                // A name that is too long would fill the terminal.
-                let shown = &entry[..entry.len().min(80)];
-                ArchiveError::Limit {
-                    entry: super::error::escape(shown),
-                    limit,
-                    maximum,
-                }
-            }
+            Self::Limit(limit, maximum) => ArchiveError::Limit {
+                entry: super::error::escape(entry),
+                limit,
+                maximum,
+            },
         }
     }
 }

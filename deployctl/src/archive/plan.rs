@@ -15,10 +15,9 @@ use std::{
 use deploy_spec::Digest;
 
 use super::{
-    ArchiveError, LimitKind, Limits,
+    ArchiveError, AttributePattern, LimitKind, Limits,
     contents::{Contents, PassedOver},
     decode::{Measured, Total},
-    error::escape,
     layer::{Message, OpenLayer, Reading},
     survivors::Survivors,
     tree::Tree,
@@ -83,19 +82,21 @@ impl Layers {
     /// diff id that does not agree, a refused entry, a limit that is passed. Of several layers
     /// that are wrong the lowest is named. [`ArchiveError::Interrupted`].
     pub fn plan(&mut self, limits: &Limits) -> Result<Plan, ArchiveError> {
-        self.read(limits, || PassedOver)
+        self.read(limits, &[], || PassedOver)
     }
 
     /// Plans, and hands the content of all files over; each thread that reads layers takes a
-    /// `Contents` of its own.
+    /// `Contents` of its own. Extended attributes are those that are `allowed`.
     pub(super) fn read<C: Contents>(
         &mut self,
         limits: &Limits,
+        allowed: &[AttributePattern],
         contents: impl Fn() -> C + Sync,
     ) -> Result<Plan, ArchiveError> {
         let threads = parallelism().min(self.layers.len());
         let reading = Reading {
             limits: limits.clone(),
+            allowed: allowed.to_vec(),
             total: Total::default(),
             stop: Arc::clone(&self.stop),
             abandoned: AtomicBool::new(false),
@@ -139,7 +140,6 @@ fn read_layers<'a>(
 fn merge(layers: Vec<Receiver<Message>>, limits: &Limits) -> Result<Plan, (usize, ArchiveError)> {
     let mut merging = Merging {
         tree: Tree::new(),
-        entries: 0,
         limits,
     };
     let mut measured = Vec::with_capacity(layers.len());
@@ -155,8 +155,6 @@ fn merge(layers: Vec<Receiver<Message>>, limits: &Limits) -> Result<Plan, (usize
 
 struct Merging<'a> {
     tree: Tree,
-    /// Of all layers.
-    entries: u64,
     limits: &'a Limits,
 }
 
@@ -166,32 +164,24 @@ impl Merging<'_> {
         index: usize,
         messages: &Receiver<Message>,
     ) -> Result<Measured, ArchiveError> {
-        let limit = |entry, limit, maximum| ArchiveError::Limit {
-            entry,
-            limit,
-            maximum,
-        };
-        let layer = u16::try_from(index).map_err(|_| {
-            limit(
-                format!("layer {index}"),
-                LimitKind::Layers,
-                u64::from(u16::MAX),
-            )
+        let layer = u16::try_from(index).map_err(|_| ArchiveError::Limit {
+            entry: format!("layer {index}"),
+            limit: LimitKind::Layers,
+            maximum: u64::from(u16::MAX),
         })?;
         let mut ordinal = 0;
         // Its reader says how it ended, always.
         while let Ok(message) = messages.recv() {
             let entries = match message {
                 Message::Entries(entries) => entries,
-                Message::End(end) => return *end,
+                Message::End(end) => {
+                    let measured = (*end)?;
+                    self.tree.end_layer()?;
+                    return Ok(measured);
+                }
             };
             for entry in entries {
-                self.entries += 1;
-                if self.entries > self.limits.entries {
-                    let name = escape(&entry.name);
-                    return Err(limit(name, LimitKind::Entries, self.limits.entries));
-                }
-                self.tree.add(layer, ordinal, &entry, self.limits)?;
+                self.tree.add(layer, ordinal, entry, self.limits)?;
                 ordinal += 1;
             }
         }

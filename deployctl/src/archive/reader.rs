@@ -6,7 +6,9 @@ use std::io::Read;
 use super::{
     ArchiveError, LimitKind, Limits, Rule,
     decode::Content,
-    header::{BLOCK, Kind, PaxRecords, RawHeader, Timestamp},
+    error::escape,
+    extended::{Attribute, Extended},
+    header::{BLOCK, Kind, PaxRecords, RawHeader, Timestamp, text},
 };
 
 /// Where a block of an old GNU sparse map says that another one follows.
@@ -22,6 +24,10 @@ pub(super) struct Entry {
     pub(super) uid: u64,
     pub(super) gid: u64,
     pub(super) mtime: Timestamp,
+    /// Extended attributes, whether they are wanted or not.
+    pub(super) found: Vec<Attribute>,
+    /// Those that are taken over.
+    pub(super) extended: Extended,
 }
 
 /// What an entry is, with what only that kind has.
@@ -180,9 +186,10 @@ impl<R: Read> TarReader<R> {
         kind: Kind,
         extensions: Extensions,
     ) -> Result<Entry, ArchiveError> {
+        // Whatever the PAX header says: of its size some readers take it for the GNU header's.
+        let is_gnu = extensions.gnu_name.is_some() || extensions.gnu_link.is_some();
+        let mixed = is_gnu && extensions.pax.is_some();
         let pax = extensions.pax.unwrap_or_default();
-        let mixed = (pax.path.is_some() && extensions.gnu_name.is_some())
-            || (pax.link.is_some() && extensions.gnu_link.is_some());
         let name = pax.path.or(extensions.gnu_name).unwrap_or(header.name);
         let refused = |rule| ArchiveError::refused(&name, rule);
         if mixed {
@@ -191,7 +198,8 @@ impl<R: Read> TarReader<R> {
         let size = pax.size.unwrap_or(header.size);
         let target = pax.link.or(extensions.gnu_link).unwrap_or(header.link);
         let kind = match kind {
-            Kind::File if pax.is_sparse => EntryKind::Unsupported(Rule::Sparse),
+            // Of any kind: the records may give it another name.
+            _ if pax.is_sparse => EntryKind::Unsupported(Rule::Sparse),
             // Before there was a type for them, a slash at the end made a directory.
             Kind::File if name.ends_with(b"/") => EntryKind::Directory,
             Kind::File => EntryKind::File { size },
@@ -203,6 +211,13 @@ impl<R: Read> TarReader<R> {
         if !has_content && size != 0 {
             return Err(refused(Rule::UnexpectedContent));
         }
+        if size > self.limits.bytes {
+            return Err(ArchiveError::Limit {
+                entry: escape(&name),
+                limit: LimitKind::Bytes,
+                maximum: self.limits.bytes,
+            });
+        }
         self.remaining = size;
         self.padding = padding(size);
         self.count += 1;
@@ -213,6 +228,8 @@ impl<R: Read> TarReader<R> {
             uid: pax.uid.unwrap_or(header.uid),
             gid: pax.gid.unwrap_or(header.gid),
             mtime: pax.mtime.unwrap_or(header.mtime),
+            found: pax.extended,
+            extended: None,
             name,
         })
     }
@@ -272,12 +289,15 @@ impl<R: Read> TarReader<R> {
             } else {
                 ArchiveError::Damaged {
                     position,
-                    reason: "no header where one should be".to_owned(),
+                    reason: format!(
+                        "no header where one should be, behind `{}`",
+                        escape(&self.name)
+                    ),
                 }
             });
         }
-        let header =
-            RawHeader::parse(&block).map_err(|rule| ArchiveError::refused(&block[..100], rule))?;
+        let header = RawHeader::parse(&block)
+            .map_err(|rule| ArchiveError::refused(text(&block[..100]), rule))?;
         Ok(Some(header))
     }
 
@@ -286,7 +306,7 @@ impl<R: Read> TarReader<R> {
         let maximum = self.limits.extension_bytes;
         if header.size > maximum {
             return Err(ArchiveError::Limit {
-                entry: super::error::escape(&header.name),
+                entry: escape(&header.name),
                 limit: LimitKind::ExtensionBytes,
                 maximum,
             });

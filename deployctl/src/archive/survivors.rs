@@ -2,9 +2,11 @@
 //! it, `materialise` writes it.
 
 use super::{
+    extended::Extended,
     header::Timestamp,
     incoming::ContentId,
-    tree::{Attributes, Inode, InodeId, NodeKind, ROOT, Tree},
+    nodes::{DirectoryId, Inode, InodeId, NodeId, Nodes, ROOT, What, number, push},
+    tree::{Attributes, Tree},
 };
 
 /// Everything to write, each name once.
@@ -29,6 +31,7 @@ pub(super) struct Place {
 pub(super) struct Directory {
     pub(super) place: Place,
     pub(super) attributes: Attributes,
+    pub(super) extended: Extended,
 }
 
 #[derive(Debug)]
@@ -56,74 +59,96 @@ pub(super) struct Symlink {
 impl Survivors {
     /// Returns what `tree` holds. Of several names of one file the first, bytewise from the
     /// root down, is the one that is written.
-    pub(super) fn of(mut tree: Tree) -> Self {
+    pub(super) fn of(tree: Tree) -> Self {
+        let mut nodes = tree.nodes;
+        nodes.drop_index();
         let mut found = Self {
             directories: Vec::new(),
             files: Vec::new(),
             links: Vec::new(),
             symlinks: Vec::new(),
         };
-        let mut links: Vec<(InodeId, Place)> = Vec::new();
-        let mut written = vec![false; tree.inodes.len()];
+        let mut written = vec![false; nodes.inodes.len()];
         let mut origin: Vec<InodeId> = Vec::new();
-        let mut open = vec![(
-            ROOT,
-            Place {
-                directory: 0,
-                name: Box::default(),
-            },
-        )];
-        while let Some((id, place)) = open.pop() {
-            let placeholder = NodeKind::File(0);
-            match std::mem::replace(&mut tree.nodes[id as usize].kind, placeholder) {
-                NodeKind::Directory {
-                    children,
-                    attributes,
-                } => {
-                    let directory = index(found.directories.len());
-                    found.directories.push(Directory { place, attributes });
-                    // The last pushed is the first popped.
-                    let children = children.into_iter().rev();
-                    open.extend(children.map(|(name, child)| (child, Place { directory, name })));
+        // The names to go through, each with the index of its directory among the survivors.
+        let mut open: Vec<(NodeId, u32)> = Vec::new();
+        let root = Place {
+            directory: 0,
+            name: Box::default(),
+        };
+        found.enter(&mut nodes, ROOT, root, &mut open);
+        while let Some((id, directory)) = open.pop() {
+            let node = nodes.node_mut(id);
+            let what = node.what;
+            let place = Place {
+                directory,
+                name: std::mem::take(&mut node.name),
+            };
+            match what {
+                What::Gap => {}
+                What::Directory(directory) => found.enter(&mut nodes, directory, place, &mut open),
+                What::File(inode) if written[inode as usize] => {
+                    // The file's index is not known before all are sorted.
+                    push(&mut found.links, HardLink { file: inode, place });
                 }
-                NodeKind::File(inode) if written[inode as usize] => links.push((inode, place)),
-                NodeKind::File(inode) => {
+                What::File(inode) => {
                     written[inode as usize] = true;
-                    origin.push(inode);
-                    let Inode { content, size, .. } = tree.inodes[inode as usize];
-                    found.files.push(PlannedFile {
+                    push(&mut origin, inode);
+                    let Inode { content, size } = nodes.inodes[inode as usize];
+                    let file = PlannedFile {
                         content,
                         size,
                         place,
-                    });
+                    };
+                    push(&mut found.files, file);
                 }
-                NodeKind::Symlink { target, attributes } => {
-                    found.symlinks.push(Symlink {
+                What::Symlink(link) => {
+                    let link = &mut nodes.symlinks[link as usize];
+                    let link = Symlink {
                         place,
-                        target,
-                        attributes,
-                    });
+                        target: std::mem::take(&mut link.target),
+                        attributes: link.attributes,
+                    };
+                    push(&mut found.symlinks, link);
                 }
             }
         }
         // Inodes are numbered as the layers bring them.
         found.files.sort_unstable_by_key(|file| file.content);
         origin.sort_unstable();
-        let file_of = |inode: InodeId| {
-            index(
-                origin
-                    .binary_search(&inode)
-                    .expect("a linked file is written under its first name"),
-            )
-        };
-        found.links = links
-            .into_iter()
-            .map(|(inode, place)| HardLink {
-                file: file_of(inode),
-                place,
-            })
-            .collect();
+        for link in &mut found.links {
+            let file = origin.binary_search(&link.file);
+            link.file = number(file.expect("a linked file is written under its first name"));
+        }
         found
+    }
+
+    /// Notes down a directory, and puts what is in it before everything else that is open.
+    fn enter(
+        &mut self,
+        nodes: &mut Nodes,
+        id: DirectoryId,
+        place: Place,
+        open: &mut Vec<(NodeId, u32)>,
+    ) {
+        let first = open.len();
+        let directory = nodes.directory_mut(id);
+        let (attributes, extended) = (directory.attributes, directory.extended.take());
+        let index = number(push(
+            &mut self.directories,
+            Directory {
+                place,
+                attributes,
+                extended,
+            },
+        ));
+        for child in nodes.children(id) {
+            push(open, (child, index));
+        }
+        // The last pushed is the first popped.
+        open[first..].sort_unstable_by(|(one, _), (other, _)| {
+            nodes.node(*other).name.cmp(&nodes.node(*one).name)
+        });
     }
 
     /// Returns the path of a directory from the root, without a slash at either end.
@@ -198,10 +223,4 @@ impl Timestamp {
             tv_nsec: self.nanoseconds.into(),
         }
     }
-}
-
-fn index(position: usize) -> u32 {
-    position
-        .try_into()
-        .expect("the limits of entries and depth keep this below 2^32")
 }

@@ -7,22 +7,21 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArchiveError, Limits, Rule,
+    ArchiveError, LimitKind, Limits, Rule,
     error::escape,
     header::Timestamp,
     incoming::ContentId,
-    path::SafePath,
+    nodes::{DirectoryId, Inode, InodeId, MOST_NAMES, NodeId, Nodes, ROOT, Symlink, What},
+    path::{PathError, SafePath},
     reader::{Entry, EntryKind},
     whiteout::Whiteout,
 };
 
 /// The last second of the year 9999; no file system goes further.
 const LATEST_SECOND: i64 = 253_402_300_799;
-/// Of a directory that no archive describes.
-const IMPLIED_MODE: u32 = 0o755;
-
-pub(super) type NodeId = u32;
-pub(super) type InodeId = u32;
+/// The most bytes of extended attributes that all directories have together: they wait in memory
+/// until everything else is written.
+const DIRECTORY_ATTRIBUTES: u64 = 64 << 20;
 
 /// What a file, link or directory gets beside its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,70 +32,81 @@ pub(super) struct Attributes {
     pub(super) mtime: Timestamp,
 }
 
-impl Attributes {
-    const IMPLIED: Self = Self {
-        mode: IMPLIED_MODE,
-        uid: 0,
-        gid: 0,
-        mtime: Timestamp {
-            seconds: 0,
-            nanoseconds: 0,
-        },
-    };
-}
-
-/// A file, whatever its names.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Inode {
-    pub(super) content: ContentId,
-    pub(super) size: u64,
-}
-
-#[derive(Debug)]
-pub(super) enum NodeKind {
-    Directory {
-        children: BTreeMap<Box<[u8]>, NodeId>,
-        attributes: Attributes,
+/// Of a directory that no archive describes.
+pub(super) const IMPLIED: Attributes = Attributes {
+    mode: 0o755,
+    uid: 0,
+    gid: 0,
+    mtime: Timestamp {
+        seconds: 0,
+        nanoseconds: 0,
     },
-    File(InodeId),
-    Symlink {
-        target: Box<[u8]>,
-        attributes: Attributes,
-    },
-}
-
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) kind: NodeKind,
-    /// The last layer that has this name or one below it.
-    touched: u16,
-    /// The layer whose entry describes this directory; none where no entry does.
-    described: Option<u16>,
-}
+};
 
 /// The tree that the layers read so far make.
 #[derive(Debug)]
 pub(super) struct Tree {
-    pub(super) nodes: Vec<Node>,
-    pub(super) inodes: Vec<Inode>,
+    pub(super) nodes: Nodes,
+    /// Entries, and directories that only the names of entries tell of.
+    names: u64,
+    /// Bytes of the directories' extended attributes.
+    attribute_bytes: u64,
+    /// Symbolic links of lower layers in whose place the present one has a directory, because an
+    /// entry goes that way: right only if a whiteout of this layer takes the link away, wherever
+    /// it stands. With the entry.
+    unconfirmed: BTreeMap<NodeId, Box<[u8]>>,
 }
-
-pub(super) const ROOT: NodeId = 0;
 
 impl Tree {
     /// Returns the empty tree.
     pub(super) fn new() -> Self {
-        let mut tree = Self {
-            nodes: Vec::new(),
-            inodes: Vec::new(),
-        };
-        tree.push_directory(0);
-        tree
+        Self {
+            nodes: Nodes::new(),
+            names: 0,
+            attribute_bytes: 0,
+            unconfirmed: BTreeMap::new(),
+        }
     }
 
     /// Merges the entry in: it replaces what stands under its name, except that a directory
     /// over a directory keeps what is in it. Whiteouts remove what lower layers brought.
     pub(super) fn add(
+        &mut self,
+        layer: u16,
+        ordinal: u32,
+        entry: Entry,
+        limits: &Limits,
+    ) -> Result<(), ArchiveError> {
+        self.names += 1;
+        self.check_names(&entry.name, limits)?;
+        self.merge(layer, ordinal, &entry, limits)?;
+        self.check_names(&entry.name, limits)
+    }
+
+    /// Takes note that all of a layer was merged in.
+    pub(super) fn end_layer(&mut self) -> Result<(), ArchiveError> {
+        match std::mem::take(&mut self.unconfirmed).pop_first() {
+            None => Ok(()),
+            Some((link, entry)) => {
+                let link = escape(&self.nodes.node(link).name);
+                Err(ArchiveError::refused(&entry, Rule::ThroughSymlink(link)))
+            }
+        }
+    }
+
+    fn check_names(&self, entry: &[u8], limits: &Limits) -> Result<(), ArchiveError> {
+        let maximum = limits.entries.min(MOST_NAMES);
+        if self.names <= maximum {
+            return Ok(());
+        }
+        Err(ArchiveError::Limit {
+            entry: escape(entry),
+            limit: LimitKind::Entries,
+            maximum,
+        })
+    }
+
+    fn merge(
         &mut self,
         layer: u16,
         ordinal: u32,
@@ -110,8 +120,7 @@ impl Tree {
             if entry.kind != EntryKind::Directory {
                 return Err(refused(Rule::RootNotDirectory));
             }
-            self.describe(ROOT, layer, attributes);
-            return Ok(());
+            return self.describe(ROOT, layer, attributes, entry);
         };
         match Whiteout::of(&path, &entry.kind).map_err(refused)? {
             Whiteout::None => {}
@@ -123,140 +132,130 @@ impl Tree {
                 return Ok(());
             }
             Whiteout::Opaque => {
-                let directory = self.make_directories(parents, layer).map_err(refused)?;
+                let directory = self
+                    .make_directories(parents, layer, entry)
+                    .map_err(refused)?;
                 self.remove_lower_children(directory, layer);
                 return Ok(());
             }
         }
-        let kind = match &entry.kind {
+        let what = match &entry.kind {
             EntryKind::Unsupported(rule) => return Err(refused(rule.clone())),
             EntryKind::Directory => {
-                let parent = self.make_directories(parents, layer).map_err(refused)?;
-                let directory = match self.child(parent, name) {
-                    Some(child) if self.is_directory(child) => child,
-                    _ => {
-                        let child = self.push_directory(layer);
-                        self.insert(parent, name, child);
-                        child
+                let parent = self
+                    .make_directories(parents, layer, entry)
+                    .map_err(refused)?;
+                let directory = match self.what(parent, name) {
+                    Some((node, What::Directory(directory))) => {
+                        self.nodes.node_mut(node).touched = layer;
+                        directory
                     }
+                    _ => self.new_directory(parent, name, layer).1,
                 };
-                self.describe(directory, layer, attributes);
-                return Ok(());
+                return self.describe(directory, layer, attributes, entry);
             }
-            EntryKind::File { size } => {
-                let inode = self.inodes.len();
-                self.inodes.push(Inode {
-                    content: ContentId { layer, ordinal },
-                    size: *size,
-                });
-                NodeKind::File(
-                    inode
-                        .try_into()
-                        .expect("the limit of entries is below 2^32"),
-                )
-            }
+            EntryKind::File { size } => What::File(self.nodes.new_inode(Inode {
+                content: ContentId { layer, ordinal },
+                size: *size,
+            })),
             EntryKind::HardLink { target } => {
-                NodeKind::File(self.link_target(target, limits).map_err(refused)?)
+                What::File(self.link_target(target, limits).map_err(refused)?)
             }
             EntryKind::Symlink { target } => {
                 check_symlink(target, limits).map_err(refused)?;
-                NodeKind::Symlink {
+                What::Symlink(self.nodes.new_symlink(Symlink {
                     target: target.as_slice().into(),
                     attributes,
-                }
+                }))
             }
         };
-        let parent = self.make_directories(parents, layer).map_err(refused)?;
-        let node = self.push(Node {
-            kind,
-            touched: layer,
-            described: None,
-        });
-        self.insert(parent, name, node);
+        let parent = self
+            .make_directories(parents, layer, entry)
+            .map_err(refused)?;
+        self.nodes.put(parent, name, what, layer);
         Ok(())
     }
 
-    pub(super) fn node(&self, id: NodeId) -> &Node {
-        &self.nodes[id as usize]
+    /// Returns what stands under `name`.
+    fn what(&self, directory: DirectoryId, name: &[u8]) -> Option<(NodeId, What)> {
+        let child = self.nodes.child(directory, name)?;
+        Some((child, self.nodes.node(child).what))
     }
 
-    fn push(&mut self, node: Node) -> NodeId {
-        let id = self.nodes.len();
-        self.nodes.push(node);
-        id.try_into()
-            .expect("the limits of entries and depth keep nodes below 2^32")
+    /// Makes an empty directory stand under `name`.
+    fn new_directory(
+        &mut self,
+        parent: DirectoryId,
+        name: &[u8],
+        layer: u16,
+    ) -> (NodeId, DirectoryId) {
+        let directory = self.nodes.new_directory();
+        let node = self
+            .nodes
+            .put(parent, name, What::Directory(directory), layer);
+        (node, directory)
     }
 
-    fn push_directory(&mut self, layer: u16) -> NodeId {
-        self.push(Node {
-            kind: NodeKind::Directory {
-                children: BTreeMap::new(),
-                attributes: Attributes::IMPLIED,
-            },
-            touched: layer,
-            described: None,
-        })
-    }
-
-    fn is_directory(&self, id: NodeId) -> bool {
-        matches!(self.node(id).kind, NodeKind::Directory { .. })
-    }
-
-    fn child(&self, id: NodeId, name: &[u8]) -> Option<NodeId> {
-        match &self.node(id).kind {
-            NodeKind::Directory { children, .. } => children.get(name).copied(),
-            _ => None,
+    fn describe(
+        &mut self,
+        directory: DirectoryId,
+        layer: u16,
+        attributes: Attributes,
+        entry: &Entry,
+    ) -> Result<(), ArchiveError> {
+        let extended = entry.extended.clone();
+        self.attribute_bytes += extended.as_ref().map_or(0, |extended| extended.bytes());
+        if self.attribute_bytes > DIRECTORY_ATTRIBUTES {
+            return Err(ArchiveError::Limit {
+                entry: escape(&entry.name),
+                limit: LimitKind::AttributeBytes,
+                maximum: DIRECTORY_ATTRIBUTES,
+            });
         }
-    }
-
-    fn insert(&mut self, parent: NodeId, name: &[u8], node: NodeId) {
-        if let NodeKind::Directory { children, .. } = &mut self.nodes[parent as usize].kind {
-            children.insert(name.into(), node);
-        }
-    }
-
-    fn describe(&mut self, directory: NodeId, layer: u16, described: Attributes) {
-        let node = &mut self.nodes[directory as usize];
-        node.touched = layer;
-        node.described = Some(layer);
-        if let NodeKind::Directory { attributes, .. } = &mut node.kind {
-            *attributes = described;
-        }
+        let directory = self.nodes.directory_mut(directory);
+        directory.described = Some(layer);
+        directory.attributes = attributes;
+        directory.extended = extended;
+        Ok(())
     }
 
     /// Returns the directory at the end of `names`, made where it is missing.
     ///
     /// A file that a lower layer left on the way gives place: this layer says that there is a
-    /// directory. A symbolic link never does; following it is the oldest way out of a tree,
-    /// and replacing it would pull the files behind it out of sight.
+    /// directory. A symbolic link does only where this layer also takes it away; following it is
+    /// the oldest way out of a tree, and replacing it would pull the files behind it out of
+    /// sight.
     fn make_directories<'a>(
         &mut self,
         names: impl Iterator<Item = &'a [u8]>,
         layer: u16,
-    ) -> Result<NodeId, Rule> {
+        entry: &Entry,
+    ) -> Result<DirectoryId, Rule> {
         let mut at = ROOT;
-        self.nodes[ROOT as usize].touched = layer;
         for name in names {
-            let found = match self.child(at, name) {
-                Some(child) => match &self.node(child).kind {
-                    NodeKind::Directory { .. } => Some(child),
-                    NodeKind::Symlink { .. } => return Err(Rule::ThroughSymlink(escape(name))),
-                    NodeKind::File(_) if self.node(child).touched == layer => {
-                        return Err(Rule::ThroughFile(escape(name)));
-                    }
-                    NodeKind::File(_) => None,
-                },
-                None => None,
-            };
-            at = match found {
-                Some(child) => child,
-                None => {
-                    let child = self.push_directory(layer);
-                    self.insert(at, name, child);
-                    child
+            let found = self.what(at, name);
+            if let Some((node, What::Directory(directory))) = found {
+                self.nodes.node_mut(node).touched = layer;
+                at = directory;
+                continue;
+            }
+            let mut is_link = false;
+            if let Some((node, what)) = found {
+                is_link = matches!(what, What::Symlink(_));
+                if self.nodes.node(node).touched == layer {
+                    let name = escape(name);
+                    return Err(match is_link {
+                        true => Rule::ThroughSymlink(name),
+                        false => Rule::ThroughFile(name),
+                    });
                 }
-            };
-            self.nodes[at as usize].touched = layer;
+            }
+            let (node, directory) = self.new_directory(at, name, layer);
+            self.names += 1;
+            if is_link {
+                self.unconfirmed.insert(node, entry.name.as_slice().into());
+            }
+            at = directory;
         }
         Ok(at)
     }
@@ -265,16 +264,13 @@ impl Tree {
     fn find_directory<'a>(
         &self,
         names: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Option<NodeId>, Rule> {
+    ) -> Result<Option<DirectoryId>, Rule> {
         let mut at = ROOT;
         for name in names {
-            let Some(child) = self.child(at, name) else {
-                return Ok(None);
-            };
-            match self.node(child).kind {
-                NodeKind::Directory { .. } => at = child,
-                NodeKind::Symlink { .. } => return Err(Rule::ThroughSymlink(escape(name))),
-                NodeKind::File(_) => return Ok(None),
+            match self.what(at, name) {
+                Some((_, What::Directory(directory))) => at = directory,
+                Some((_, What::Symlink(_))) => return Err(Rule::ThroughSymlink(escape(name))),
+                _ => return Ok(None),
             }
         }
         Ok(Some(at))
@@ -282,61 +278,69 @@ impl Tree {
 
     /// Returns the content that a hard link to `target` names.
     fn link_target(&self, target: &[u8], limits: &Limits) -> Result<InodeId, Rule> {
-        let outside = || Rule::HardLinkOutside(escape(target));
         let missing = || Rule::HardLinkTarget(escape(target));
-        let path = SafePath::parse(target, limits).map_err(|_| outside())?;
+        let path = SafePath::parse(target, limits).map_err(|error| match error {
+            PathError::Rule(Rule::Absolute | Rule::ParentDirectory) => {
+                Rule::HardLinkOutside(escape(target))
+            }
+            PathError::Rule(Rule::EmptyName) => missing(),
+            PathError::Rule(rule) => rule,
+            PathError::Limit(..) => Rule::TargetTooLong,
+        })?;
         let (parents, name) = path.split().ok_or_else(missing)?;
         let parent = self.find_directory(parents)?.ok_or_else(missing)?;
-        let node = self.child(parent, name).ok_or_else(missing)?;
-        match self.node(node).kind {
-            NodeKind::File(inode) => Ok(inode),
+        match self.what(parent, name) {
+            Some((_, What::File(inode))) => Ok(inode),
             _ => Err(missing()),
         }
     }
 
     /// Takes away what layers below `layer` brought under `name`, wherever in this layer the
     /// whiteout stands.
-    fn remove_lower(&mut self, parent: NodeId, name: &[u8], layer: u16) {
-        let Some(child) = self.child(parent, name) else {
+    fn remove_lower(&mut self, parent: DirectoryId, name: &[u8], layer: u16) {
+        let Some(child) = self.nodes.child(parent, name) else {
             return;
         };
-        if self.node(child).touched == layer {
-            self.remove_lower_children(child, layer);
-            let node = &mut self.nodes[child as usize];
-            if node.described != Some(layer)
-                && let NodeKind::Directory { attributes, .. } = &mut node.kind
-            {
-                *attributes = Attributes::IMPLIED;
-                node.described = None;
-            }
-        } else if let NodeKind::Directory { children, .. } = &mut self.nodes[parent as usize].kind {
-            children.remove(name);
+        if self.keep(child, layer)
+            && let What::Directory(directory) = self.nodes.node(child).what
+        {
+            self.remove_lower_children(directory, layer);
         }
     }
 
     /// Takes away what layers below `layer` brought into `directory`, at any depth.
-    fn remove_lower_children(&mut self, directory: NodeId, layer: u16) {
+    fn remove_lower_children(&mut self, directory: DirectoryId, layer: u16) {
         let mut open = vec![directory];
-        while let Some(id) = open.pop() {
-            let NodeKind::Directory { children, .. } = &mut self.nodes[id as usize].kind else {
-                continue;
-            };
-            let mut kept = std::mem::take(children);
-            kept.retain(|_, child| self.nodes[*child as usize].touched == layer);
-            open.extend(kept.values());
-            for child in kept.values() {
-                let node = &mut self.nodes[*child as usize];
-                if node.described != Some(layer)
-                    && let NodeKind::Directory { attributes, .. } = &mut node.kind
+        while let Some(directory) = open.pop() {
+            let children: Vec<_> = self.nodes.children(directory).collect();
+            for child in children {
+                if self.keep(child, layer)
+                    && let What::Directory(directory) = self.nodes.node(child).what
                 {
-                    *attributes = Attributes::IMPLIED;
-                    node.described = None;
+                    open.push(directory);
                 }
             }
-            if let NodeKind::Directory { children, .. } = &mut self.nodes[id as usize].kind {
-                *children = kept;
+        }
+    }
+
+    /// Takes away from one name what layers below `layer` say of it; returns whether it stays.
+    fn keep(&mut self, id: NodeId, layer: u16) -> bool {
+        // If it stands in for a lower layer's link, that one is gone now.
+        self.unconfirmed.remove(&id);
+        let node = self.nodes.node_mut(id);
+        if node.touched != layer {
+            node.what = What::Gap;
+            return false;
+        }
+        if let What::Directory(directory) = node.what {
+            let directory = self.nodes.directory_mut(directory);
+            if directory.described != Some(layer) {
+                directory.described = None;
+                directory.attributes = IMPLIED;
+                directory.extended = None;
             }
         }
+        true
     }
 }
 

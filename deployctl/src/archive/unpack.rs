@@ -12,7 +12,7 @@ use deploy_spec::Digest;
 use rustix::fs::{self, Mode};
 
 use super::{
-    ArchiveError, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits,
+    ArchiveError, AttributePattern, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits,
     beneath::DIRECTORY,
     incoming::Incoming,
     materialise::Materialising,
@@ -31,6 +31,9 @@ pub struct UnpackOptions {
     pub ownership: Ownership,
     /// What becomes of setuid, setgid and sticky bits.
     pub special_bits: SpecialBits,
+    /// The extended attributes that are taken over, from the PAX records `SCHILY.xattr.NAME` of
+    /// files and directories.
+    pub extended_attributes: Vec<AttributePattern>,
     /// Set to true, it ends the unpacking at the next entry.
     pub stop: Arc<AtomicBool>,
 }
@@ -41,6 +44,7 @@ impl Default for UnpackOptions {
             limits: Limits::default(),
             ownership: Ownership::of_process(),
             special_bits: SpecialBits::Strip,
+            extended_attributes: Vec::new(),
             stop: Arc::default(),
         }
     }
@@ -127,7 +131,7 @@ fn unpack_into(
 ) -> Result<Unpacked, ArchiveError> {
     let metadata = Metadata::new(options.ownership, options.special_bits);
     let incoming = Arc::new(Incoming::create(descriptor, root, metadata)?);
-    let received = receive(layers, &options.limits, &incoming, descriptor, root);
+    let received = receive(layers, options, &incoming, descriptor, root);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
         Ok(plan) => plan,
@@ -152,7 +156,7 @@ fn unpack_into(
 /// Reads all layers, and writes the content of their files.
 fn receive(
     layers: &mut Layers,
-    limits: &Limits,
+    options: &UnpackOptions,
     incoming: &Arc<Incoming>,
     descriptor: BorrowedFd<'_>,
     root: &Path,
@@ -166,7 +170,14 @@ fn receive(
         }
         let flushing = scope.spawn(|| flusher.work(descriptor));
         let running = flusher.until_dropped();
-        let plan = layers.read(limits, move || Batches::new(entrance.clone()));
+        let UnpackOptions {
+            limits,
+            extended_attributes,
+            ..
+        } = options;
+        let plan = layers.read(limits, extended_attributes, move || {
+            Batches::new(entrance.clone())
+        });
         drop(running);
         let flushed = flushing.join();
         let flushed = flushed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -14,11 +14,10 @@ use std::{
 
 use super::{
     ArchiveError,
-    contents::Contents,
+    contents::{Contents, NewFile},
     flusher::Flusher,
-    incoming::{ContentId, Incoming},
+    incoming::Incoming,
     reader::TarReader,
-    tree::Attributes,
 };
 
 /// How much is handed to a writer at once: many small files, or a piece of a large one.
@@ -41,15 +40,14 @@ struct Part {
 
 enum Of {
     /// All of a file.
-    File(ContentId, Attributes),
+    File(NewFile),
     /// What stands at an offset of a large one.
     Piece(Arc<LargeFile>, u64),
 }
 
 /// A file whose pieces are written by whoever gets to them.
 struct LargeFile {
-    content: ContentId,
-    attributes: Attributes,
+    new: NewFile,
     file: File,
     /// Bytes that are still to be written.
     missing: AtomicU64,
@@ -125,24 +123,19 @@ impl Queue {
             let (bytes, behind) = rest.split_at(part.length);
             rest = behind;
             match &part.of {
-                Of::File(content, attributes) => {
-                    let mut file = self.incoming.open(*content)?;
+                Of::File(new) => {
+                    let mut file = self.incoming.open(new.content)?;
                     (file.write_all(bytes))
-                        .map_err(|error| self.incoming.failed("write", *content, error))?;
-                    self.incoming.describe(&file, *content, attributes)?;
+                        .map_err(|error| self.incoming.failed("write", new.content, error))?;
+                    self.incoming.describe(&file, new)?;
                 }
                 Of::Piece(large, offset) => {
-                    (large.file.write_all_at(bytes, *offset))
-                        .map_err(|error| self.incoming.failed("write", large.content, error))?;
+                    let LargeFile { new, file, missing } = &**large;
+                    (file.write_all_at(bytes, *offset))
+                        .map_err(|error| self.incoming.failed("write", new.content, error))?;
                     let length = bytes.len() as u64;
-                    if large.missing.fetch_sub(length, Ordering::AcqRel) == length {
-                        let LargeFile {
-                            file,
-                            content,
-                            attributes,
-                            ..
-                        } = &**large;
-                        self.incoming.describe(file, *content, attributes)?;
+                    if missing.fetch_sub(length, Ordering::AcqRel) == length {
+                        self.incoming.describe(file, new)?;
                     }
                 }
             }
@@ -177,6 +170,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Batches {
     entrance: Entrance,
     batch: Batch,
+    /// Bytes of extended attributes in the batch.
+    held: u64,
 }
 
 impl Batches {
@@ -184,6 +179,7 @@ impl Batches {
         Self {
             batch: entrance.batch(),
             entrance,
+            held: 0,
         }
     }
 
@@ -206,6 +202,7 @@ impl Batches {
     }
 
     fn send(&mut self) -> Result<(), ArchiveError> {
+        self.held = 0;
         let next = self.entrance.batch();
         let batch = std::mem::replace(&mut self.batch, next);
         // Nobody takes it where writing has failed; why is known there.
@@ -217,23 +214,26 @@ impl Batches {
 impl Contents for Batches {
     fn take<R: Read>(
         &mut self,
-        content: ContentId,
-        size: u64,
-        attributes: &Attributes,
+        file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError> {
+        let size = file.size;
         if let Ok(length) = usize::try_from(size)
             && length <= BATCH
         {
-            if self.room() < length || self.batch.parts.len() == PARTS {
+            let held = file
+                .extended
+                .as_ref()
+                .map_or(0, |extended| extended.bytes());
+            if self.room() < length || self.batch.parts.len() == PARTS || self.held > BATCH as u64 {
                 self.send()?;
             }
-            return self.fill(length, Of::File(content, *attributes), reader);
+            self.held += held;
+            return self.fill(length, Of::File(file), reader);
         }
         let large = Arc::new(LargeFile {
-            content,
-            attributes: *attributes,
-            file: self.entrance.incoming.open(content)?,
+            file: self.entrance.incoming.open(file.content)?,
+            new: file,
             missing: AtomicU64::new(size),
         });
         let mut offset = 0;

@@ -121,6 +121,71 @@ fn owners_are_the_archives_where_that_is_allowed() {
     }
 }
 
+/// `cap_net_bind_service`, effective and permitted, as the kernel keeps it.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+fn with_capability(value: &[u8]) -> Vec<u8> {
+    let mut records = Vec::new();
+    super::super::pack::push_record(&mut records, b"SCHILY.xattr.security.capability", value);
+    let foreign = |header: &mut tar::Header| {
+        header.set_mode(0o555);
+        header.set_uid(1234)
+    };
+    let tar = Tar::new().raw(b'x', b"PaxHeader", b"", &records, |_| {});
+    tar.raw(b'0', b"program", b"", b"x", foreign).finish()
+}
+
+#[test]
+fn capabilities_are_set_when_they_are_named_and_stay_when_files_are_given_away() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for (patterns, expected) in [
+        (&[][..], Err(rustix::io::Errno::NODATA)),
+        (&["user.*", "trusted.*"], Err(rustix::io::Errno::NODATA)),
+        (&["security.capability"], Ok(CAPABILITY.len())),
+    ] {
+        let place = Place::new();
+        let options = UnpackOptions {
+            extended_attributes: patterns.iter().map(|one| one.parse().unwrap()).collect(),
+            ..UnpackOptions::default()
+        };
+        place
+            .unpack(&[with_capability(&CAPABILITY)], &options)
+            .unwrap();
+        let path = place.root().join("program");
+        let mut value = [0; 64];
+        let found = rustix::fs::getxattr(&path, "security.capability", &mut value[..]);
+        assert_eq!(found, expected, "{patterns:?}");
+        if expected.is_ok() {
+            assert_eq!(value[..CAPABILITY.len()], CAPABILITY);
+        }
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.mode() & 0o7777), (1234, 0o555));
+        assert_eq!(metadata.mtime(), 1_500_000_000);
+    }
+}
+
+#[test]
+fn attribute_that_cannot_be_set_is_an_error_that_names_it_and_the_entry() {
+    // No such value is one, whoever asks.
+    let archive = with_capability(b"rights");
+    let place = Place::new();
+    let options = UnpackOptions {
+        extended_attributes: vec!["security.capability".parse().unwrap()],
+        ownership: Ownership::Process,
+        ..UnpackOptions::default()
+    };
+    let error = place.unpack(&[archive], &options).unwrap_err();
+    match &error {
+        ArchiveError::Attribute { name, entry, .. } => assert_eq!(
+            (name.as_str(), entry.as_str()),
+            ("security.capability", "program")
+        ),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn only_an_empty_directory_is_filled() {
     let place = Place::new();

@@ -1,0 +1,245 @@
+//! Extended attributes: which of an archive's are taken over, and setting them. Safe unless told
+//! otherwise, which is none.
+
+use std::{fmt, os::fd::AsFd, str::FromStr};
+
+use rustix::{
+    fs::{XattrFlags, fsetxattr},
+    io::Errno,
+};
+
+use super::{ArchiveError, LimitKind, error::escape};
+
+/// The most bytes that a name can have (XATTR_NAME_MAX).
+const NAME_BYTES: usize = 255;
+/// What hands out rights, or steers the file system itself: never an archive's to say.
+/// The last two are how overlay file systems mark what is removed.
+const NEVER: [&str; 4] = [
+    "security.selinux",
+    "system.*",
+    "trusted.overlay.*",
+    "user.overlay.*",
+];
+
+/// Extended attributes that may be taken over from an archive: a name, or the beginning of names
+/// with a `*` behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttributePattern(String);
+
+/// Why some text is no [`AttributePattern`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{pattern}` {reason}")]
+pub struct AttributePatternError {
+    pattern: String,
+    reason: &'static str,
+}
+
+impl FromStr for AttributePattern {
+    type Err = AttributePatternError;
+
+    /// Takes `user.NAME`, `trusted.NAME` and `security.NAME`, and `user.*`, `user.NAME.*` and the
+    /// like except for `security`: what gives rights has to be named.
+    ///
+    /// # Errors
+    /// For everything else, and for what is never taken over: `security.selinux`, `system.*`,
+    /// `trusted.overlay.*`, `user.overlay.*`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |reason| {
+            Err(AttributePatternError {
+                pattern: text.to_owned(),
+                reason,
+            })
+        };
+        let beginning = text.strip_suffix('*');
+        let name = beginning.unwrap_or(text);
+        let Some((namespace, rest)) = name.split_once('.') else {
+            return wrong("is no name of an extended attribute, such as `user.origin`");
+        };
+        if is_never(name.as_bytes()) || NEVER.contains(&text) {
+            return wrong("is never taken over from an archive");
+        }
+        if !matches!(namespace, "user" | "trusted" | "security") {
+            return wrong("begins with none of `user.`, `trusted.` and `security.`");
+        }
+        if rest.contains(['*', '\0']) || name.len() > NAME_BYTES {
+            return wrong("is no name of an extended attribute; `*` can stand at the end only");
+        }
+        match beginning {
+            Some(_) if namespace == "security" => {
+                wrong("stands for attributes that give rights, which have to be named one by one")
+            }
+            Some(beginning) if !beginning.ends_with('.') => {
+                wrong("has its `*` within a name; it stands for all that follows a dot")
+            }
+            None if rest.is_empty() => wrong("ends without a name"),
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for AttributePattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl AttributePattern {
+    fn matches(&self, name: &[u8]) -> bool {
+        matches(&self.0, name) && !is_never(name)
+    }
+}
+
+fn matches(pattern: &str, name: &[u8]) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(beginning) => name.len() > beginning.len() && name.starts_with(beginning.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+/// Whether it is not taken over whatever is allowed.
+fn is_never(name: &[u8]) -> bool {
+    NEVER.iter().any(|pattern| matches(pattern, name))
+}
+
+/// The attributes that an entry gets; mostly none.
+pub(super) type Extended = Option<Box<ExtendedAttributes>>;
+
+/// Attributes, and for messages the entry that has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExtendedAttributes {
+    entry: Box<[u8]>,
+    attributes: Box<[Attribute]>,
+}
+
+/// A name and its value.
+pub(super) type Attribute = (Box<[u8]>, Box<[u8]>);
+
+impl ExtendedAttributes {
+    /// Returns those of `found` that are allowed, within `maximum` bytes.
+    pub(super) fn allowed(
+        entry: &[u8],
+        found: Vec<Attribute>,
+        allowed: &[AttributePattern],
+        maximum: u64,
+    ) -> Result<Extended, ArchiveError> {
+        let is_allowed =
+            |name: &[u8]| name.len() <= NAME_BYTES && allowed.iter().any(|one| one.matches(name));
+        let attributes: Vec<_> = found
+            .into_iter()
+            .filter(|(name, _)| is_allowed(name))
+            .collect();
+        if attributes.is_empty() {
+            return Ok(None);
+        }
+        let all = Self {
+            entry: entry.into(),
+            attributes: attributes.into(),
+        };
+        if all.bytes() > maximum {
+            return Err(ArchiveError::Limit {
+                entry: escape(entry),
+                limit: LimitKind::AttributeBytes,
+                maximum,
+            });
+        }
+        Ok(Some(Box::new(all)))
+    }
+
+    /// Returns how many there are.
+    pub(super) fn len(&self) -> usize {
+        self.attributes.len()
+    }
+
+    /// Returns how many bytes the names and values have.
+    pub(super) fn bytes(&self) -> u64 {
+        let bytes = |(name, value): &Attribute| (name.len() + value.len()) as u64;
+        self.attributes.iter().map(bytes).sum()
+    }
+
+    /// Sets them on a file or directory that this process has just made.
+    pub(super) fn set(&self, file: impl AsFd) -> Result<(), ArchiveError> {
+        for (name, value) in &self.attributes {
+            let set = fsetxattr(&file, &**name, value, XattrFlags::empty());
+            set.map_err(|errno: Errno| ArchiveError::Attribute {
+                name: escape(name),
+                entry: escape(&self.entry),
+                source: errno.into(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_names_or_beginnings_of_them() {
+        for good in [
+            "user.*",
+            "user.mime_type",
+            "user.app.*",
+            "trusted.*",
+            "trusted.md5",
+            "security.capability",
+            "security.ima",
+        ] {
+            assert_eq!(good.parse::<AttributePattern>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "*",
+            "user",
+            "user.",
+            "user*",
+            "user.a*",
+            "user.*.a",
+            "other.name",
+            "security.*",
+            "security.selinux",
+            "system.*",
+            "system.posix_acl_access",
+            "trusted.overlay.*",
+            "trusted.overlay.opaque",
+            "user.overlay.*",
+            "user.overlay.whiteout",
+        ] {
+            let error = bad.parse::<AttributePattern>().unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("`{bad}` ")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_never_taken_over_is_not_by_a_wide_pattern_either() {
+        let patterns: Vec<AttributePattern> = ["user.*", "trusted.*", "security.capability"]
+            .map(|pattern| pattern.parse().unwrap())
+            .into();
+        let taken = |name: &[u8]| {
+            let found = vec![(name.into(), b"value"[..].into())];
+            let allowed =
+                |patterns: &[_]| ExtendedAttributes::allowed(b"a", found.clone(), patterns, 100);
+            assert_eq!(allowed(&[]).unwrap(), None);
+            allowed(&patterns).unwrap().is_some()
+        };
+        for (name, expected) in [
+            (&b"user.a"[..], true),
+            (b"user.\xff", true),
+            (b"trusted.a", true),
+            (b"security.capability", true),
+            (b"security.ima", false),
+            (b"security.selinux", false),
+            (b"system.posix_acl_access", false),
+            (b"trusted.overlay.opaque", false),
+            (b"user.overlay.opaque", false),
+            (b"user.", false),
+            (b"users.a", false),
+            (b"", false),
+        ] {
+            assert_eq!(taken(name), expected, "{name:?}");
+        }
+    }
+}
