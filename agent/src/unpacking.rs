@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use deploy_spec::arguments::bytes;
-use deployctl::archive::{Limits, Ownership, SpecialBits, UnpackOptions};
+use deployctl::archive::{AttributePattern, Limits, Ownership, SpecialBits, UnpackOptions};
 
 /// The limits have defaults far above honest archives and far below what would hurt a host.
 #[derive(Clone, Debug, Args)]
@@ -29,6 +29,9 @@ pub(crate) struct Unpacking {
     /// What becomes of setuid, setgid and sticky bits
     #[arg(long, value_enum, default_value_t = Bits::Strip, value_name = "WHAT")]
     special_bits: Bits,
+    /// Extended attributes that are taken over, such as user.*,security.capability [default: none]
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    xattrs: Vec<AttributePattern>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -69,6 +72,7 @@ impl Unpacking {
             limits,
             ownership,
             special_bits,
+            extended_attributes: self.xattrs.clone(),
             ..UnpackOptions::default()
         }
     }
@@ -102,6 +106,7 @@ mod tests {
         assert_eq!(options.limits, expected.limits);
         assert_eq!(options.ownership, expected.ownership);
         assert_eq!(options.special_bits, SpecialBits::Strip);
+        assert_eq!(options.extended_attributes, []);
     }
 
     #[test]
@@ -114,6 +119,7 @@ mod tests {
             "--max-name=9",
             "--owner=process",
             "--special-bits=keep",
+            "--xattrs=user.*,security.capability",
         ];
         let options = parse(&arguments).unwrap();
         let limits = &options.limits;
@@ -124,7 +130,16 @@ mod tests {
         assert_eq!((limits.ratio, limits.name_bytes), (8, 9));
         assert_eq!(options.ownership, Ownership::Process);
         assert_eq!(options.special_bits, SpecialBits::Keep);
-        for wrong in ["--max-entries=0", "--max-name=5000", "--max-unpacked=1MB"] {
+        let names = ["user.*", "security.capability"].map(|name| name.parse().unwrap());
+        assert_eq!(options.extended_attributes, names);
+        for wrong in [
+            "--max-entries=0",
+            "--max-name=5000",
+            "--max-unpacked=1MB",
+            "--xattrs=security.*",
+            "--xattrs=user.a,security.selinux",
+            "--xattrs=",
+        ] {
             assert!(parse(&[wrong]).is_err(), "{wrong}");
         }
     }
