@@ -1,7 +1,7 @@
-# skopeo, umoci, buildah, podman and strace: packages of the machine's own release. Sourced by install.
+# skopeo, umoci, buildah, podman, strace and ntfs-3g (a file system that folds case): packages of the machine's own release. Sourced by install.
 
 wanted=()
-for name in skopeo umoci buildah podman strace; do
+for name in skopeo umoci buildah podman strace ntfs-3g; do
     have "$name" || wanted+=("$name")
 done
 

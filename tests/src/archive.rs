@@ -1,4 +1,5 @@
-//! Archives made entry by entry, hostile ones too, which no tar program would write. Called by the scenarios.
+//! Archives made entry by entry, which no tar program would write. Called by the scenarios; `hostile` has those
+//! that are meant badly.
 
 use std::io::Write;
 

@@ -6,6 +6,7 @@ pub mod archive;
 pub mod command;
 pub mod desk;
 pub mod distribution;
+pub mod hostile;
 pub mod http;
 pub mod minio;
 pub mod oci;
