@@ -50,16 +50,45 @@ pub(crate) struct Arguments {
     /// Script to run on deploys
     #[arg(long, default_value = "./deploy.sh", value_name = "FILE")]
     pub(crate) script: PathBuf,
-    /// Longest time that the script may take, as 10m; it is ended then, with all that it started,
+    /// Script that may refuse a release: it is run before anything on the host is changed, with the
+    /// environment of -script
+    ///
+    /// Where it fails, it is asked again after a pause.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prepare: Option<PathBuf>,
+    /// Script that tells whether the host is well: it is run after -script, with its environment,
+    /// until it succeeds
+    ///
+    /// Where it does not within -check-timeout, or not throughout -soak, the host goes back to the
+    /// release that it had: `current` first, then -script is run with old and new exchanged. The
+    /// release is not deployed again then: a newer one is waited for, or `deploy-agent retry`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) check: Option<PathBuf>,
+    /// Time within which -check has to succeed once
+    #[arg(long, default_value = "1m", value_parser = interval, value_name = "DURATION")]
+    pub(crate) check_timeout: Duration,
+    /// Time for which -check has to go on succeeding after that; it is asked ten times, but at least
+    /// every 10s
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) soak: Duration,
+    /// Go back to the release before also where -script fails, and do not try the failing one again
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    pub(crate) rollback: bool,
+    /// Longest time that a script may take, as 10m; it is ended then, with all that it started,
     /// and has failed. 0 is any time
     #[arg(long, default_value = "1h", value_parser = limit, value_name = "DURATION")]
     pub(crate) script_timeout: Limit,
     /// File to save state to [default: state.json in the directory of -dir]
     #[arg(long, value_name = "FILE")]
     pub(crate) state: Option<PathBuf>,
-    /// Remove unreferenced unpacked files after successful switch
+    /// How many unpacked releases stay beside the deployed one, the last ones that were deployed; the
+    /// others are removed after a success [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
+    keep: Option<u16>,
+    /// Remove unreferenced unpacked files after successful switch: -keep 0, unless -keep says more.
+    /// No release is left then that `deploy-agent rollback` could go back to
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    pub(crate) cleanold: bool,
+    cleanold: bool,
     /// Look once: exit with 0 when the release is deployed, now or already, with 1 otherwise
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(crate) once: bool,
@@ -68,6 +97,14 @@ pub(crate) struct Arguments {
     pub(crate) v: bool,
     #[command(flatten)]
     pub(crate) unpacking: Unpacking,
+}
+
+impl Arguments {
+    /// Returns how many old trees stay; all without a number.
+    pub(crate) fn keep(&self) -> Option<usize> {
+        let keep = self.keep.map(usize::from);
+        keep.or(self.cleanold.then_some(0))
+    }
 }
 
 /// A longest time, or none.
@@ -82,11 +119,14 @@ fn limit(text: &str) -> Result<Limit, String> {
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("the interval must be longer than nothing".to_owned()),
-        Ok(interval) => Ok(interval),
-        Err(error) => Err(format!("{error}; write `30s` or `1m30s`")),
+    match duration(text)? {
+        Duration::ZERO => Err("the interval must be longer than nothing".to_owned()),
+        interval => Ok(interval),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write `30s` or `1m30s`"))
 }
 
 #[cfg(test)]
@@ -129,6 +169,29 @@ mod tests {
         assert_eq!(arguments.channel.to_string(), "stable");
         let defaults = parse(&["-name", "x", "-cleanold=false"]).unwrap();
         assert_eq!(defaults.script_timeout.0, Some(Duration::from_secs(3600)));
+        assert_eq!(defaults.check_timeout, Duration::from_secs(60));
+        assert_eq!(defaults.soak, Duration::ZERO);
+        assert!(defaults.prepare.is_none() && defaults.check.is_none() && !defaults.rollback);
+        let keep = |flags: &[&str]| parse(&[&["-name", "x"], flags].concat()).unwrap().keep();
+        assert_eq!(keep(&[]), None);
+        assert_eq!(keep(&["-cleanold"]), Some(0));
+        assert_eq!(keep(&["-cleanold", "-keep", "2"]), Some(2));
+        let checked = parse(&[
+            "-name",
+            "x",
+            "-check",
+            "c",
+            "-soak=5m",
+            "-rollback",
+            "-prepare=p",
+        ]);
+        let checked = checked.unwrap();
+        assert!(checked.rollback);
+        assert_eq!(checked.soak, Duration::from_secs(300));
+        assert_eq!(
+            (checked.prepare, checked.check),
+            (Some("p".into()), Some("c".into()))
+        );
         let unlimited = parse(&["-name", "x", "-script-timeout", "0"]).unwrap();
         assert_eq!(unlimited.script_timeout.0, None);
         assert_eq!(defaults.addr.to_string(), "localhost:2022");
@@ -142,6 +205,8 @@ mod tests {
             &["-name", "Not a name"],
             &["-name", "x", "-poll", "0s"],
             &["-name", "x", "-channel", "v7"],
+            &["-name", "x", "-check-timeout", "0s"],
+            &["-name", "x", "-keep", "-1"],
             &["-name", "x", "more"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

@@ -1,11 +1,14 @@
-//! Does what the machine decides, on one host: recover, fetch, stage, script, save, switch,
-//! clean. `runner` calls it, one work after the other.
+//! Does what the machine decides, on one host: recover, fetch, stage, prepare, script, switch,
+//! check, save, clean, undo. `runner` calls it, one work after the other.
 //!
 //! Every work is written to the journal before it begins and can be done again: after a crash
 //! at any instruction the same works lead to the same end. The one that others notice is the
 //! script, which is run again for a release unless the journal says that it had succeeded.
 
-use std::sync::Arc;
+use std::{
+    fs, io,
+    sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError},
+};
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
 use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
@@ -16,11 +19,10 @@ use crate::{
     cache::Cache,
     directory::Directory,
     error::AgentError,
-    file,
-    hooks::{Script, Switch},
+    hooks::{Check, Script},
     journal::{Entry, Journal, JournalStep},
     machine::{Id, Work},
-    record::Record,
+    record::{Record, Remembered},
     runner::{Executor, Outcome},
     source::Source,
     stop::Stop,
@@ -29,7 +31,10 @@ use crate::{
 /// Image configurations are a few kilobytes; this is the limit of manifests.
 const CONFIG_MAX: u64 = 4 << 20;
 
+mod commit;
 mod recovery;
+mod scripts;
+mod undo;
 
 /// What does not change while the agent runs.
 #[derive(Debug)]
@@ -38,13 +43,17 @@ pub struct Settings {
     pub configuration: ConfigurationName,
     /// The channel, for the record.
     pub channel: String,
+    /// What may refuse a release before anything is touched.
+    pub prepare: Option<Script>,
     /// What switches the host.
     pub script: Script,
+    /// What tells whether the host is well after that.
+    pub check: Option<Check>,
     /// How layers are unpacked; `stop` is the deployer's own.
     pub unpacking: UnpackOptions,
-    /// Whether the trees of earlier releases are removed after a success.
-    pub clean_old: bool,
-    /// The time, for the names of files that are set aside.
+    /// How many trees of earlier releases stay after a success; all without a number.
+    pub keep: Option<usize>,
+    /// The time, for the journal and for the names of files that are set aside.
     pub clock: fn() -> Timestamp,
 }
 
@@ -54,17 +63,21 @@ pub struct Deployer<S> {
     directory: Arc<Directory>,
     cache: Cache,
     settings: Settings,
+    /// Read by the first work. Apart from the rest, so that it can be changed in the middle of
+    /// a work; never held for longer than one change.
+    journal: Guarded<Journal>,
     memory: Mutex<Memory>,
 }
 
 /// What one work leaves for the next.
+#[derive(Default)]
 struct Memory {
-    /// Read by the first work.
-    journal: Journal,
     /// The manifest that was seen last.
     manifest: Option<(Id, Vec<u8>)>,
     /// What it describes.
     candidate: Option<(Id, Release)>,
+    /// What was wrong with a release that is to be undone.
+    refusal: Option<(Id, String)>,
 }
 
 impl<S: Source> Deployer<S> {
@@ -76,12 +89,38 @@ impl<S: Source> Deployer<S> {
             source,
             directory,
             settings,
-            memory: Mutex::new(Memory {
-                journal,
-                manifest: None,
-                candidate: None,
-            }),
+            journal: Guarded::new(journal),
+            memory: Mutex::default(),
         }
+    }
+
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        // Whoever panicked left a whole entry.
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the journal; it is on stable storage then.
+    fn note(&self, change: impl FnOnce(&mut Entry)) -> Result<(), AgentError> {
+        self.journal().write(change)
+    }
+
+    /// Returns what is known of a release that is being deployed, or was.
+    fn remembered(&self, id: &Id) -> Remembered {
+        let journal = self.journal();
+        let entry = journal.entry();
+        let known = [&entry.release, &entry.deployed].into_iter().flatten();
+        let known = known
+            .chain(&entry.history)
+            .find(|known| known.record.id == *id);
+        known.cloned().unwrap_or_else(|| {
+            let state = fs::read(self.directory.state());
+            let state = state.and_then(|bytes| {
+                serde_json::from_slice::<Record>(&bytes).map_err(io::Error::other)
+            });
+            let record = state.ok().filter(|record| record.id == *id);
+            let bare = || Record::bare(id, self.settings.configuration.as_ref());
+            record.unwrap_or_else(bare).into()
+        })
     }
 
     /// Brings everything that the release needs into the cache.
@@ -90,10 +129,13 @@ impl<S: Source> Deployer<S> {
             release = self.describe(memory, id) => release?,
             () = stop.stopped() => return Err(AgentError::Interrupted),
         };
-        let record = Record::of(id, &release, &self.settings.channel);
-        memory.journal.write(|entry| {
+        let remembered = Remembered {
+            environment: release.image.environment(),
+            ..Record::of(id, &release, &self.settings.channel).into()
+        };
+        self.note(|entry| {
             entry.step = JournalStep::Fetch;
-            entry.release = Some(record);
+            entry.release = Some(remembered);
         })?;
         if self.directory.has_tree(id) {
             tracing::debug!(release.id = %id, "its tree is there already");
@@ -156,9 +198,7 @@ impl<S: Source> Deployer<S> {
     /// Makes the tree of the release and publishes it. A layer in the cache that proves to be
     /// damaged is fetched again, once.
     async fn stage(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
-        memory
-            .journal
-            .write(|entry| entry.step = JournalStep::Stage)?;
+        self.note(|entry| entry.step = JournalStep::Stage)?;
         if self.directory.has_tree(id) {
             return Ok(());
         }
@@ -245,83 +285,6 @@ impl<S: Source> Deployer<S> {
             }
         }
     }
-
-    async fn run_script(
-        &self,
-        memory: &mut Memory,
-        new: &Id,
-        old: Option<&Id>,
-        stop: &Stop,
-    ) -> Result<(), AgentError> {
-        let release = self.describe(memory, new).await?;
-        let record = Record::of(new, &release, &self.settings.channel);
-        memory.journal.write(|entry| {
-            entry.step = JournalStep::Script;
-            entry.unfinished = Some(new.clone());
-        })?;
-        if stop.is_stopped() {
-            return Err(AgentError::Interrupted);
-        }
-        let old = old.map(|id| {
-            let tree = self.directory.has_tree(id).then(|| self.directory.tree(id));
-            (id.to_string(), tree.unwrap_or_default())
-        });
-        let switch = Switch {
-            old,
-            new: &record,
-            new_root: self.directory.tree(new),
-            environment: release.image.environment(),
-            directory: self.directory.path(),
-        };
-        tracing::info!(release.id = %new, "running the script");
-        self.settings.script.run(&switch, stop).await?;
-        // At once, so that a crash from here on does not run it again. Where it cannot be
-        // written, saving cannot either and says so.
-        let noted = memory.journal.write(|entry| entry.step = JournalStep::Save);
-        if let Err(error) = noted {
-            tracing::debug!("{}", chain(&error));
-        }
-        Ok(())
-    }
-
-    fn save(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
-        memory
-            .journal
-            .write(|entry| entry.step = JournalStep::Save)?;
-        let record = memory.journal.entry().release.clone();
-        let record = record.filter(|record| record.id == *id);
-        // Its journal entry was written before its script was run.
-        let record =
-            record.unwrap_or_else(|| Record::bare(id, self.settings.configuration.as_ref()));
-        file::replace(self.directory.state(), &record.to_json())
-    }
-
-    fn switch(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
-        memory.journal.write(|entry| {
-            entry.step = JournalStep::Switch;
-            entry.unfinished = None;
-            entry.deployed = entry.release.clone();
-        })?;
-        self.directory.switch(id)?;
-        // From here on there is nothing to finish.
-        memory
-            .journal
-            .write(|entry| entry.step = JournalStep::Clean)
-    }
-
-    fn clean(&self, memory: &mut Memory, id: &Id) -> Result<(), AgentError> {
-        if self.settings.clean_old {
-            self.directory.remove_trees_but(&[id])?;
-        }
-        if let Some(record) = &memory.journal.entry().deployed {
-            let needed: Vec<_> = record.layers.iter().map(|layer| &layer.digest).collect();
-            self.cache.remove_but(&needed)?;
-        }
-        memory.journal.write(|entry| {
-            entry.step = JournalStep::Idle;
-            entry.release = None;
-        })
-    }
 }
 
 impl<S: Source> Executor for Deployer<S> {
@@ -333,15 +296,38 @@ impl<S: Source> Executor for Deployer<S> {
         let mut memory = self.memory.lock().await;
         let memory = &mut *memory;
         match work {
-            Work::Recover => return self.recover(memory),
+            Work::Recover => return self.recover().map(Outcome::Recovered),
             Work::Fetch(id) => self.fetch(memory, &id, &stop).await?,
             Work::Stage(id) => self.stage(memory, &id, &stop).await?,
-            Work::Script { new, old } => self.run_script(memory, &new, old.as_ref(), &stop).await?,
-            Work::Save(id) => self.save(memory, &id)?,
-            Work::Switch(id) => self.switch(memory, &id)?,
-            Work::Clean(id) => self.clean(memory, &id)?,
+            Work::Prepare { new, old } => self.prepare(&new, old.as_ref(), &stop).await?,
+            Work::Script { new, old } => {
+                self.run_script(memory, &new, old.as_ref(), &stop).await?;
+            }
+            Work::Switch(id) => self.switch(&id)?,
+            Work::Check(id) => self.check(memory, &id, &stop).await?,
+            Work::Save(id) => self.save(&id)?,
+            Work::Clean(id) => self.clean(&id)?,
+            Work::Undo { failed, back, bad } => {
+                self.undo(memory, &failed, back.as_ref(), bad, &stop)
+                    .await?;
+            }
         }
         Ok(Outcome::Done)
+    }
+
+    async fn why_bad(&self, id: &Id) -> Option<String> {
+        let journal = self.journal();
+        let bad = journal.entry().bad.iter().find(|bad| bad.id == *id)?;
+        Some(format!(
+            "{} failed at {}: {}",
+            bad.name(),
+            bad.when,
+            bad.why
+        ))
+    }
+
+    async fn forgive(&self) -> Result<(), AgentError> {
+        self.note(|entry| entry.bad.clear())
     }
 }
 

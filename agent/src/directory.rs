@@ -146,6 +146,16 @@ impl Directory {
         file::replace_link(&self.root.join("current"), &target)
     }
 
+    /// Removes `current`; nothing happens where there is none.
+    pub(crate) fn remove_current(&self) -> Result<(), AgentError> {
+        let path = self.root.join("current");
+        match fs::remove_file(&path) {
+            Ok(()) => file::sync_directory(&self.root),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(AgentError::io("remove", path)(error)),
+        }
+    }
+
     /// Removes trees that were not completed, and files that were not renamed.
     pub(crate) fn remove_leftovers(&self) -> Result<(), AgentError> {
         let state = self.state.parent().unwrap_or(&self.root).to_owned();
@@ -294,6 +304,10 @@ mod tests {
             assert_eq!(directory.current().as_ref(), Some(id));
         }
         assert!(directory.path().join("current/file").exists());
+        for _ in 0..2 {
+            directory.remove_current().unwrap();
+            assert_eq!(directory.current(), None);
+        }
         directory.create_staging(&a).unwrap();
         fs::write(directory.path().join(".tmp-x"), "x").unwrap();
         directory.remove_leftovers().unwrap();

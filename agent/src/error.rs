@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use deploy_spec::{Digest, release::ReleaseError};
 use deployctl::archive::ArchiveError;
 
-use crate::source::SourceError;
+use crate::{hooks::Hook, source::SourceError};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -31,21 +31,35 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
-    /// The script cannot be run.
-    #[error("script `{}` {reason}", path.display())]
+    /// A script cannot be run.
+    #[error("{hook} `{}` {reason}", path.display())]
     Script {
-        /// The script.
+        /// Which of them.
+        hook: Hook,
+        /// Where it is.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
-    /// The script ran and did not succeed.
-    #[error("script `{}` {outcome}", path.display())]
-    ScriptFailed {
-        /// The script.
+    /// A script ran and did not succeed.
+    #[error("{hook} `{}` {outcome}", path.display())]
+    Refused {
+        /// Which of them.
+        hook: Hook,
+        /// Where it is.
         path: PathBuf,
         /// `exited with status 7`, `was ended by signal 9`.
         outcome: String,
+        /// Its exit status, where it had one.
+        status: Option<i32>,
+    },
+    /// There is nothing to go back to.
+    #[error(
+        "the tree of the release `{id}` is gone: there is nothing to go back to\nhint: deploy a newer release"
+    )]
+    NoWayBack {
+        /// The release that is recorded as deployed.
+        id: Digest,
     },
     /// The source of releases failed.
     #[error(transparent)]
@@ -88,6 +102,11 @@ impl AgentError {
             path,
             source,
         }
+    }
+
+    /// Whether a script of the operator said no, and it was not the host that failed.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
     }
 
     /// Whether a disk is full.

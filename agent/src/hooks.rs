@@ -1,9 +1,10 @@
-//! The operator's script: its environment, its output, its end. Every external process of
+//! The operator's scripts: their environment, their output, their end. Every external process of
 //! the agent starts here; `deployer` calls it.
 
 use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
+    fmt,
     fs::Permissions,
     io::Write,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
@@ -12,33 +13,65 @@ use std::{
     time::Duration,
 };
 
-use rustix::{
-    fs::{Access, access},
-    process::{Pid, Signal, kill_process_group, test_kill_process_group},
-};
+use rustix::fs::{Access, access};
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     task::JoinSet,
     time::{sleep, timeout},
 };
 
+pub use self::check::Check;
+use self::group::Group;
+pub(crate) use crate::output::Tail;
 use crate::{error::AgentError, file::TEMPORARY, output::log_lines, record::Record, stop::Stop};
+
+mod check;
+mod group;
 
 /// What the script gets of the agent's own environment.
 const PASSED_ON: [&str; 8] = [
     "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL",
 ];
-/// How long a script may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long the last lines of a script that has ended are waited for. Whoever it left running
 /// may keep its output open for ever.
 const LAST_LINES: Duration = Duration::from_millis(500);
-/// How often it is looked whether a group that was asked to end has ended.
-const TICK: Duration = Duration::from_millis(20);
 
-/// The operator's script.
+/// Which of the operator's scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// The one that may refuse a release before anything is touched.
+    Prepare,
+    /// The one that switches the host.
+    Script,
+    /// The one that tells whether the host is well.
+    Check,
+}
+
+impl Hook {
+    /// Returns the flag that names it.
+    fn flag(self) -> &'static str {
+        match self {
+            Self::Prepare => "-prepare",
+            Self::Script => "-script",
+            Self::Check => "-check",
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Prepare => "prepare script",
+            Self::Script => "script",
+            Self::Check => "check script",
+        })
+    }
+}
+
+/// One of the operator's scripts.
 #[derive(Clone, Debug)]
 pub struct Script {
+    hook: Hook,
     path: PathBuf,
     environment: BTreeMap<String, OsString>,
     timeout: Option<Duration>,
@@ -49,12 +82,12 @@ pub struct Script {
 pub(crate) struct Switch<'a> {
     /// Id and tree of what it finds, where there is something.
     pub(crate) old: Option<(String, PathBuf)>,
-    /// What it shall switch to.
+    /// What it shall switch to, or is asked about.
     pub(crate) new: &'a Record,
     /// The tree of it.
     pub(crate) new_root: PathBuf,
     /// What the release itself sets.
-    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) environment: &'a [(String, String)],
     /// Where STATEFILE is written.
     pub(crate) directory: &'a Path,
 }
@@ -66,19 +99,22 @@ impl Script {
     /// # Errors
     /// [`AgentError::Script`] where it is missing, no file, or not executable.
     pub fn open(
+        hook: Hook,
         path: &Path,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, AgentError> {
         let path = std::path::absolute(path).map_err(AgentError::io("find", path))?;
         let refuse = |reason: &str| AgentError::Script {
+            hook,
             path: path.clone(),
             reason: reason.to_owned(),
         };
         match path.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(refuse(
-                    "is missing\nhint: name it by -script; it is run on every deployment",
-                ));
+                return Err(refuse(&format!(
+                    "is missing\nhint: name it by {}; it is run on every deployment",
+                    hook.flag()
+                )));
             }
             Err(error) => return Err(AgentError::io("read", path)(error)),
             Ok(metadata) if !metadata.is_file() => return Err(refuse("is no file")),
@@ -93,6 +129,7 @@ impl Script {
             .filter(|(name, _)| PASSED_ON.contains(&name.as_str()))
             .collect();
         Ok(Self {
+            hook,
             path,
             environment,
             timeout: None,
@@ -105,14 +142,31 @@ impl Script {
         Self { timeout, ..self }
     }
 
-    /// Runs the script to its end. Its output goes to the log line by line. It runs in a
-    /// process group of its own, which is ended as a whole (TERM, then KILL) when `stop` is
-    /// uttered or its time is over; what it leaves running when it ends by itself stays.
+    /// Runs the script to its end. Its output goes to the log line by line, and the last lines
+    /// to `tail`. It runs in a process group of its own, which is ended as a whole (TERM, then
+    /// KILL) when `stop` is uttered or its time is over; what it leaves running when it ends by
+    /// itself stays.
     ///
     /// # Errors
-    /// [`AgentError::ScriptFailed`] unless it exits with status 0 in time;
+    /// [`AgentError::Refused`] unless it exits with status 0 in time;
     /// [`AgentError::Interrupted`] where it was stopped.
-    pub(crate) async fn run(&self, switch: &Switch<'_>, stop: &Stop) -> Result<(), AgentError> {
+    pub(crate) async fn run(
+        &self,
+        switch: &Switch<'_>,
+        tail: &Tail,
+        stop: &Stop,
+    ) -> Result<(), AgentError> {
+        self.run_within(self.timeout, switch, tail, stop).await
+    }
+
+    /// As [`run`](Self::run), in this time.
+    async fn run_within(
+        &self,
+        limit: Option<Duration>,
+        switch: &Switch<'_>,
+        tail: &Tail,
+        stop: &Stop,
+    ) -> Result<(), AgentError> {
         let state_file = write_state_file(switch.directory, switch.new)?;
         let mut command = Command::new(&self.path);
         command
@@ -126,21 +180,23 @@ impl Script {
         let mut group = Group::of(&child);
         let mut output = JoinSet::new();
         if let Some(stdout) = child.stdout.take() {
-            output.spawn(log_lines(
-                stdout,
-                |line| tracing::info!(target: "script", stream = "stdout", "{line}"),
-            ));
+            let tail = tail.clone();
+            output.spawn(log_lines(stdout, move |line| {
+                tail.push(line);
+                tracing::info!(target: "script", stream = "stdout", "{line}");
+            }));
         }
         if let Some(stderr) = child.stderr.take() {
-            output.spawn(log_lines(
-                stderr,
-                |line| tracing::info!(target: "script", stream = "stderr", "{line}"),
-            ));
+            let tail = tail.clone();
+            output.spawn(log_lines(stderr, move |line| {
+                tail.push(line);
+                tracing::info!(target: "script", stream = "stderr", "{line}");
+            }));
         }
         let status = tokio::select! {
             status = child.wait() => Ok(status),
             () = stop.stopped() => Err(AgentError::Interrupted),
-            outcome = self.overdue() => Err(self.failed(outcome)),
+            outcome = overdue(limit) => Err(self.refused(outcome, None)),
         };
         match status {
             Ok(_) => group.leave(),
@@ -156,23 +212,15 @@ impl Script {
         if status.success() {
             return Ok(());
         }
-        Err(self.failed(outcome(status)))
+        Err(self.refused(outcome(status), status.code()))
     }
 
-    /// Returns what to say of the script once its time is over.
-    async fn overdue(&self) -> String {
-        let Some(limit) = self.timeout else {
-            return std::future::pending().await;
-        };
-        sleep(limit).await;
-        let limit = humantime::format_duration(limit);
-        format!("was ended, having run for {limit}\nhint: -script-timeout gives it more time")
-    }
-
-    fn failed(&self, outcome: String) -> AgentError {
-        AgentError::ScriptFailed {
+    fn refused(&self, outcome: String, status: Option<i32>) -> AgentError {
+        AgentError::Refused {
+            hook: self.hook,
             path: self.path.clone(),
             outcome,
+            status,
         }
     }
 
@@ -182,7 +230,7 @@ impl Script {
     /// script to another PATH or HOME than the host's.
     fn variables(&self, switch: &Switch<'_>, state_file: &Path) -> BTreeMap<String, OsString> {
         let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
-        for (name, value) in &switch.environment {
+        for (name, value) in switch.environment {
             if is_variable(name) && !value.contains('\0') {
                 variables.insert(name.clone(), value.into());
             } else {
@@ -227,53 +275,14 @@ fn write_state_file(
     write().map_err(AgentError::io("write STATEFILE in", directory))
 }
 
-/// The process group of a running script; killed when dropped, which is what happens when the
-/// agent is told twice to end.
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(leader: &Child) -> Self {
-        Self(
-            leader
-                .id()
-                .and_then(|id| Pid::from_raw(id.try_into().ok()?)),
-        )
-    }
-
-    /// Leaves alone what is still running.
-    fn leave(&mut self) {
-        self.0 = None;
-    }
-
-    /// Ends the group and waits for it.
-    async fn end(&mut self, leader: &mut Child) {
-        let Some(group) = self.0 else { return };
-        tracing::info!("ending the script");
-        // Fails only where the group is gone already, which is what is wanted.
-        kill_process_group(group, Signal::TERM).ok();
-        let gone = async {
-            leader.wait().await.ok();
-            while test_kill_process_group(group).is_ok() {
-                sleep(TICK).await;
-            }
-        };
-        if timeout(GRACE, gone).await.is_ok() {
-            self.leave();
-            return;
-        }
-        tracing::warn!("the script does not end by itself and is killed");
-        kill_process_group(group, Signal::KILL).ok();
-        self.leave();
-        leader.wait().await.ok();
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            kill_process_group(group, Signal::KILL).ok();
-        }
-    }
+/// Returns what to say of a script once its time is over.
+async fn overdue(limit: Option<Duration>) -> String {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    sleep(limit).await;
+    let limit = humantime::format_duration(limit);
+    format!("was ended, having run for {limit}\nhint: -script-timeout gives it more time")
 }
 
 fn outcome(status: ExitStatus) -> String {

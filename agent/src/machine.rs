@@ -5,17 +5,25 @@
 //! A deployment is a chain of steps, each of which can be done again without harm:
 //!
 //! ```text
-//! fetch → stage → script → save → switch → clean
+//! fetch → stage → prepare → script → switch → check → save → clean
+//!                              └────────────────┴──→ undo
 //! ```
 //!
-//! Whatever fails before `save` begins again at `fetch` after a pause, where everything that
-//! is there already is passed over; meanwhile the channel is watched, and another release
-//! takes the place of the failing one. From `save` on the script has succeeded: that is
-//! finished, and the script not run again.
+//! Whatever fails before the script has succeeded begins again at `fetch` after a pause, where
+//! everything that is there already is passed over; meanwhile the channel is watched, and
+//! another release takes the place of the failing one. From `switch` on the script is not run
+//! again. A check that says no, and a script that does where that is wanted, lead to `undo`:
+//! the host goes back to what is deployed, and the release to the bad-list.
 
+mod channel;
+mod undo;
 mod words;
 
-pub use words::{Action, Event, Exit, Id, Mode, Pause, Phase, Report, Resume, Step, Work};
+use std::collections::BTreeSet;
+
+pub use words::{
+    Action, Event, Exit, Id, Mode, OnFailure, Pause, Phase, Recovered, Report, Resume, Step, Work,
+};
 
 /// How the source was when last asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,30 +36,37 @@ enum Source {
 
 /// Failures are counted no further: pauses have long stopped growing. Tests visit every state,
 /// and learn nothing more from higher counts.
-const FAILURES_MAX: u32 = if cfg!(test) { 3 } else { 16 };
+const FAILURES_MAX: u32 = if cfg!(test) { 2 } else { 16 };
 
 /// Everything that decides what comes next.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     mode: Mode,
+    on_failure: OnFailure,
     deployed: Option<Id>,
     unfinished: Option<Id>,
+    bad: BTreeSet<Id>,
     source: Source,
-    /// Whether the channel has been seen in this run.
-    looked: bool,
+    /// What the channel was when last seen in this run.
+    seen: Option<Id>,
     stopping: bool,
     phase: Phase,
 }
 
+/// What waits for its pause to be over, and may be superseded.
+type Pending = (Id, Resume);
+
 impl State {
     /// Returns the first state and what to do in it.
-    pub fn start(mode: Mode) -> (Self, Vec<Action>) {
+    pub fn start(mode: Mode, on_failure: OnFailure) -> (Self, Vec<Action>) {
         let state = Self {
             mode,
+            on_failure,
             deployed: None,
             unfinished: None,
+            bad: BTreeSet::new(),
             source: Source::Answering,
-            looked: false,
+            seen: None,
             stopping: false,
             phase: Phase::Recovering,
         };
@@ -68,7 +83,7 @@ impl State {
         self.deployed.as_ref()
     }
 
-    /// Returns the release whose script was begun and is not known to have succeeded.
+    /// Returns the release whose script was begun and which is neither recorded nor undone.
     pub fn unfinished(&self) -> Option<&Id> {
         self.unfinished.as_ref()
     }
@@ -88,21 +103,13 @@ impl State {
     fn next(&mut self, event: Event) -> Vec<Action> {
         match (self.phase.clone(), event) {
             (Phase::Stopped(_), _) => Vec::new(),
-            (Phase::Watching { .. } | Phase::Waiting { .. }, Event::Shutdown) => {
-                self.stop_when_told()
-            }
+            (Phase::Watching | Phase::Waiting { .. }, Event::Shutdown) => self.stop_when_told(),
             (_, Event::Shutdown) => {
                 self.stopping = true;
                 vec![Action::Interrupt]
             }
-            (
-                Phase::Recovering,
-                Event::Recovered {
-                    deployed,
-                    unfinished,
-                    uncommitted,
-                },
-            ) => self.recovered(deployed, unfinished, uncommitted),
+            (phase, Event::Forgiven) => self.forgiven(phase),
+            (Phase::Recovering, Event::Recovered(found)) => self.recovered(found),
             (Phase::Recovering, Event::Failed) => self.stop(Exit::Failure),
             (
                 Phase::Deploying {
@@ -110,16 +117,13 @@ impl State {
                     failures,
                     step,
                 },
-                Event::Done,
-            ) => self.done(target, failures, step),
-            (
-                Phase::Deploying {
-                    target,
-                    failures,
-                    step,
-                },
-                Event::Failed,
-            ) => self.failed(target, failures, step),
+                event,
+            ) => match event {
+                Event::Done => self.done(target, failures, step),
+                Event::Failed => self.failed(target, failures, step),
+                Event::Refused if step.may_be_refused() => self.refused(target, failures, step),
+                _ => Vec::new(),
+            },
             (
                 Phase::Waiting {
                     target,
@@ -127,75 +131,97 @@ impl State {
                     resume,
                 },
                 Event::Retry,
-            ) => match resume {
-                Resume::Fetch => self.begin(target, failures, Step::Fetch),
-                Resume::Save => self.begin(target, failures, Step::Save),
-            },
-            (Phase::Watching { seen }, event) => self.watched(seen, None, event),
-            (
-                Phase::Waiting {
-                    target,
-                    failures,
-                    resume: Resume::Fetch,
-                },
-                event,
-            ) => self.watched(Some(target.clone()), Some((target, failures)), event),
+            ) => self.begin(target, failures, resume.step()),
+            (Phase::Watching, event) => self.watched(None, event),
+            (Phase::Waiting { target, resume, .. }, event) if resume.gives_way() => {
+                self.watched(Some((target, resume)), event)
+            }
             _ => Vec::new(),
         }
     }
 
-    fn recovered(
-        &mut self,
-        deployed: Option<Id>,
-        unfinished: Option<Id>,
-        uncommitted: Option<Id>,
-    ) -> Vec<Action> {
-        self.deployed = deployed;
-        self.unfinished = unfinished;
-        match uncommitted {
-            Some(target) => {
-                let mut actions = vec![Action::Report(Report::Finishing(target.clone()))];
-                actions.extend(self.begin(target, 0, Step::Save));
+    fn recovered(&mut self, found: Recovered) -> Vec<Action> {
+        self.deployed = found.deployed;
+        self.unfinished = found.unfinished;
+        self.bad = found.bad;
+        match found.resume {
+            Some((_, Resume::Fetch)) | None if self.stopping => self.stop_when_told(),
+            Some((_, Resume::Fetch)) | None => self.watch(Pause::None),
+            Some((target, resume)) => {
+                self.unfinished = Some(target.clone());
+                let report = match resume {
+                    Resume::Undo => Report::Undoing(target.clone()),
+                    _ => Report::Finishing(target.clone()),
+                };
+                let mut actions = vec![Action::Report(report)];
+                actions.extend(self.begin(target, 0, resume.step()));
                 actions
             }
-            None if self.stopping => self.stop_when_told(),
-            None => self.watch(None, Pause::None),
         }
     }
 
     /// A step is done: the next one, or the end of the deployment.
     fn done(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
         let next = match step {
-            Step::Fetch | Step::Stage if self.stopping => return self.stop_when_told(),
-            Step::Fetch => Step::Stage,
-            Step::Stage => {
-                let actions = self.begin(target.clone(), failures, Step::Script);
-                self.unfinished = Some(target);
-                return actions;
+            Step::Fetch | Step::Stage | Step::Prepare if self.stopping => {
+                return self.stop_when_told();
             }
-            Step::Script => Step::Save,
+            Step::Fetch => Step::Stage,
+            Step::Stage => Step::Prepare,
+            Step::Prepare => Step::Script,
+            Step::Script => Step::Switch,
+            Step::Switch => Step::Check,
+            Step::Check => Step::Save,
             Step::Save => {
                 self.deployed = Some(target.clone());
                 self.unfinished = None;
-                Step::Switch
-            }
-            Step::Switch => {
                 let mut actions = vec![Action::Report(Report::Deployed(target.clone()))];
                 actions.extend(self.begin(target, 0, Step::Clean));
                 return actions;
             }
-            Step::Clean => return self.finished(target),
+            Step::Clean => return self.finished(),
+            Step::Undo => return self.undone(target),
         };
         self.begin(target, failures, next)
     }
 
+    /// A step could not be done.
     fn failed(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
         let resume = match step {
-            Step::Fetch | Step::Stage | Step::Script => Resume::Fetch,
-            Step::Save | Step::Switch => Resume::Save,
+            Step::Fetch | Step::Stage | Step::Prepare | Step::Script => Resume::Fetch,
+            Step::Switch | Step::Check => Resume::Switch,
+            Step::Save => Resume::Save,
             // The release runs; what was not removed now is removed after the next one.
-            Step::Clean => return self.finished(target),
+            Step::Clean => return self.finished(),
+            Step::Undo => Resume::Undo,
         };
+        self.wait(target, failures, resume)
+    }
+
+    /// A script said no.
+    fn refused(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
+        // From the deployed release itself there is no way back.
+        let undone = self.deployed.as_ref() != Some(&target)
+            && match step {
+                Step::Check => true,
+                Step::Script => self.on_failure == OnFailure::Undo,
+                _ => false,
+            };
+        match step {
+            // What it was begun for is said again to the next run.
+            _ if self.stopping => self.stop_when_told(),
+            _ if undone => self.condemn(target),
+            // Its manifest has to be seen before it can be deployed once more.
+            Step::Check if self.seen.is_none() && self.mode == Mode::Follow => {
+                self.watch(Pause::None)
+            }
+            Step::Check => self.wait(target, failures, Resume::Fetch),
+            _ => self.failed(target, failures, step),
+        }
+    }
+
+    /// What failed is tried again after a pause.
+    fn wait(&mut self, target: Id, failures: u32, resume: Resume) -> Vec<Action> {
         if self.stopping {
             return self.stop_when_told();
         }
@@ -204,139 +230,27 @@ impl State {
         }
         let failures = (failures + 1).min(FAILURES_MAX);
         self.phase = Phase::Waiting {
-            target: target.clone(),
+            target,
             failures,
             resume,
         };
-        let mut actions = vec![
-            Action::Report(Report::Retrying(target.clone(), failures)),
-            Action::Retry { failures },
-        ];
-        if resume == Resume::Fetch {
-            actions.push(Action::Watch {
-                known: Some(target),
-                pause: Pause::None,
-            });
+        let mut actions = vec![Action::Retry { failures, resume }];
+        if resume.gives_way() {
+            actions.push(self.look(Pause::None));
         }
         actions
     }
 
     /// The deployment is over.
-    fn finished(&mut self, target: Id) -> Vec<Action> {
+    fn finished(&mut self) -> Vec<Action> {
         if self.stopping {
             return self.stop_when_told();
         }
         // What a run before this one left over was finished: the look is still to come.
-        if !self.looked {
-            return self.watch(None, Pause::None);
-        }
-        if self.mode == Mode::Once {
+        if self.mode == Mode::Once && self.seen.is_some() {
             return self.stop(Exit::Success);
         }
-        self.watch(Some(target), Pause::None)
-    }
-
-    /// Something was heard of the channel, while nothing is done or `waiting` is to be tried
-    /// again.
-    fn watched(
-        &mut self,
-        known: Option<Id>,
-        waiting: Option<(Id, u32)>,
-        event: Event,
-    ) -> Vec<Action> {
-        match event {
-            Event::Seen(id) => {
-                let mut actions = self.heard();
-                self.looked = true;
-                actions.extend(self.seen(id, waiting));
-                actions
-            }
-            Event::Unchanged { waited } => {
-                let mut actions = self.heard();
-                let pause = if waited { Pause::None } else { Pause::Poll };
-                actions.push(Action::Watch { known, pause });
-                actions
-            }
-            Event::Missing => {
-                let mut actions = self.heard();
-                if self.source != Source::Missing {
-                    self.source = Source::Missing;
-                    actions.push(Action::Report(Report::ChannelMissing));
-                }
-                if self.mode == Mode::Once {
-                    actions.extend(self.stop(Exit::Failure));
-                    return actions;
-                }
-                actions.push(Action::Watch {
-                    known,
-                    pause: Pause::Poll,
-                });
-                actions
-            }
-            Event::SourceFailed => {
-                let failures = match self.source {
-                    Source::Silent(failures) => (failures + 1).min(FAILURES_MAX),
-                    _ => 1,
-                };
-                let mut actions = Vec::new();
-                if failures == 1 && self.mode == Mode::Follow {
-                    actions.push(Action::Report(Report::SourceLost));
-                }
-                self.source = Source::Silent(failures);
-                if self.mode == Mode::Once {
-                    actions.extend(self.stop(Exit::Failure));
-                    return actions;
-                }
-                actions.push(Action::Watch {
-                    known,
-                    pause: Pause::Backoff(failures),
-                });
-                actions
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// The channel is release `id`.
-    fn seen(&mut self, id: Id, waiting: Option<(Id, u32)>) -> Vec<Action> {
-        self.source = Source::Answering;
-        match &waiting {
-            Some((target, _)) if *target == id => {
-                return vec![Action::Watch {
-                    known: Some(id),
-                    pause: Pause::None,
-                }];
-            }
-            _ => {}
-        }
-        let mut actions = Vec::new();
-        if let Some((target, _)) = waiting {
-            actions.push(Action::Report(Report::Abandoned(target)));
-        }
-        // A script that was begun for another release has left the host nowhere: then the
-        // deployed release has to be deployed again.
-        if self.deployed.as_ref() == Some(&id) && self.unfinished.is_none() {
-            actions.push(Action::Report(Report::Current(id.clone())));
-            actions.extend(match self.mode {
-                Mode::Once => self.stop(Exit::Success),
-                Mode::Follow => self.watch(Some(id), Pause::None),
-            });
-            return actions;
-        }
-        actions.push(Action::Report(Report::Found(id.clone())));
-        actions.extend(self.begin(id, 0, Step::Fetch));
-        actions
-    }
-
-    /// The source has answered, whatever it said.
-    fn heard(&mut self) -> Vec<Action> {
-        match self.source {
-            Source::Silent(_) => {
-                self.source = Source::Answering;
-                vec![Action::Report(Report::SourceBack)]
-            }
-            _ => Vec::new(),
-        }
+        self.watch(Pause::None)
     }
 
     fn begin(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {
@@ -348,13 +262,24 @@ impl State {
         let work = match step {
             Step::Fetch => Work::Fetch(target),
             Step::Stage => Work::Stage(target),
-            Step::Script => Work::Script {
+            Step::Prepare => Work::Prepare {
                 old: self.old(&target),
                 new: target,
             },
-            Step::Save => Work::Save(target),
+            Step::Script => {
+                let old = self.old(&target);
+                self.unfinished = Some(target.clone());
+                Work::Script { old, new: target }
+            }
             Step::Switch => Work::Switch(target),
+            Step::Check => Work::Check(target),
+            Step::Save => Work::Save(target),
             Step::Clean => Work::Clean(target),
+            Step::Undo => Work::Undo {
+                back: self.deployed.clone(),
+                bad: self.bad.contains(&target),
+                failed: target,
+            },
         };
         vec![Action::Work(work)]
     }
@@ -370,9 +295,24 @@ impl State {
         }
     }
 
-    fn watch(&mut self, seen: Option<Id>, pause: Pause) -> Vec<Action> {
-        self.phase = Phase::Watching { seen: seen.clone() };
-        vec![Action::Watch { known: seen, pause }]
+    /// Nothing more is to be done for what the channel is.
+    fn rest(&mut self, exit: Exit) -> Vec<Action> {
+        match self.mode {
+            Mode::Once => self.stop(exit),
+            Mode::Follow => self.watch(Pause::None),
+        }
+    }
+
+    fn watch(&mut self, pause: Pause) -> Vec<Action> {
+        self.phase = Phase::Watching;
+        vec![self.look(pause)]
+    }
+
+    fn look(&self, pause: Pause) -> Action {
+        Action::Watch {
+            known: self.seen.clone(),
+            pause,
+        }
     }
 
     fn stop_when_told(&mut self) -> Vec<Action> {

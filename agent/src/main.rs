@@ -11,10 +11,10 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use clap::Parser;
 use deploy_agent::{
-    Deployer, Directory, Pauses, Runner, Script, Settings, Signals,
-    machine::{Exit, Mode},
+    Check, Deployer, Directory, Hook, Pauses, Runner, Script, Settings, Signal, Signals,
+    machine::{Exit, Mode, OnFailure},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 
 use arguments::Arguments;
 
@@ -48,17 +48,27 @@ fn run(arguments: &Arguments) -> Result<Exit> {
 }
 
 async fn follow(arguments: &Arguments) -> Result<Exit> {
-    let signals = Ending::listen()?;
-    let script =
-        Script::open(&arguments.script, std::env::vars_os())?.limited(arguments.script_timeout.0);
+    let signals = Told::listen()?;
+    let open = |hook, path| {
+        let script = Script::open(hook, path, std::env::vars_os())?;
+        anyhow::Ok(script.limited(arguments.script_timeout.0))
+    };
+    let script = open(Hook::Script, &arguments.script)?;
+    let prepare = arguments.prepare.as_deref();
+    let prepare = prepare.map(|path| open(Hook::Prepare, path)).transpose()?;
+    let check = arguments.check.as_deref();
+    let check = check.map(|path| open(Hook::Check, path)).transpose()?;
+    let check = check.map(|script| Check::new(script, arguments.check_timeout, arguments.soak));
     let directory = Arc::new(Directory::open(&arguments.dir, arguments.state.as_deref())?);
     let source = Arc::new(settings::source(arguments)?);
     let settings = Settings {
         configuration: arguments.name.clone(),
         channel: arguments.channel.to_string(),
+        prepare,
         script,
+        check,
         unpacking: arguments.unpacking.options(),
-        clean_old: arguments.cleanold,
+        keep: arguments.keep(),
         clock: jiff::Timestamp::now,
     };
     tracing::info!(
@@ -75,31 +85,40 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
     } else {
         Mode::Follow
     };
-    let runner = Runner::new(source, deployer, mode, Pauses::new(arguments.poll));
+    let on_failure = if arguments.rollback {
+        OnFailure::Undo
+    } else {
+        OnFailure::Retry
+    };
+    let pauses = Pauses::new(arguments.poll);
+    let runner = Runner::new(source, deployer, mode, on_failure, pauses);
     Ok(runner.run(signals).await)
 }
 
-/// SIGTERM and SIGINT.
-struct Ending {
-    terminate: Signal,
-    interrupt: Signal,
+/// SIGTERM and SIGINT end the agent, SIGHUP has it try again what failed.
+struct Told {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hang_up: unix::Signal,
 }
 
-impl Ending {
+impl Told {
     fn listen() -> Result<Self> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
+        let listen = |kind| unix::signal(kind).context("cannot listen to signals");
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
         })
     }
 }
 
-impl Signals for Ending {
-    async fn next(&mut self) {
+impl Signals for Told {
+    async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Signal::End,
+            _ = self.interrupt.recv() => Signal::End,
+            _ = self.hang_up.recv() => Signal::Forgive,
         }
     }
 }

@@ -30,6 +30,32 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<LayerRecord>,
 }
 
+/// A release as the journal remembers it: its record, and what a script needs to be told of
+/// it when its source is out of reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Remembered {
+    /// What the state file says of it.
+    #[serde(flatten)]
+    pub(crate) record: Record,
+    /// What the release itself sets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) environment: Vec<(String, String)>,
+    /// When it was deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+}
+
+impl From<Record> for Remembered {
+    fn from(record: Record) -> Self {
+        Self {
+            record,
+            environment: Vec::new(),
+            since: None,
+        }
+    }
+}
+
 /// A layer of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -8,7 +8,9 @@ use tokio::time::sleep;
 use crate::{
     deployer::chain,
     error::AgentError,
-    machine::{Action, Event, Exit, Id, Mode, Phase, Report, State, Work},
+    machine::{
+        Action, Event, Exit, Id, Mode, OnFailure, Phase, Recovered, Report, Resume, State, Work,
+    },
     pause::Pauses,
     source::{Look, Source, SourceError},
     stop::Stop,
@@ -24,14 +26,7 @@ pub enum Outcome {
     /// Done.
     Done,
     /// What [`Work::Recover`] found.
-    Recovered {
-        /// See [`Event::Recovered`].
-        deployed: Option<Id>,
-        /// See [`Event::Recovered`].
-        unfinished: Option<Id>,
-        /// See [`Event::Recovered`].
-        uncommitted: Option<Id>,
-    },
+    Recovered(Recovered),
 }
 
 /// Does the works of a deployment.
@@ -45,12 +40,27 @@ pub trait Executor: Send + Sync + 'static {
         work: Work,
         stop: Stop,
     ) -> impl Future<Output = Result<Outcome, AgentError>> + Send;
+
+    /// Returns what is wrong with a release that is not deployed again, where that is known.
+    fn why_bad(&self, id: &Id) -> impl Future<Output = Option<String>> + Send;
+
+    /// Clears the bad-list, also in the middle of a work.
+    fn forgive(&self) -> impl Future<Output = Result<(), AgentError>> + Send;
 }
 
-/// Asks the agent to end, as often as it returns.
+/// What a person asks of a running agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// To end.
+    End,
+    /// To try again what failed.
+    Forgive,
+}
+
+/// What people ask of the agent.
 pub trait Signals: Send {
-    /// Returns when the next signal has come.
-    fn next(&mut self) -> impl Future<Output = ()> + Send;
+    /// Returns the next signal when it has come.
+    fn next(&mut self) -> impl Future<Output = Signal> + Send;
 }
 
 /// Runs one machine.
@@ -58,6 +68,7 @@ pub struct Runner<S, E> {
     source: Arc<S>,
     executor: Arc<E>,
     mode: Mode,
+    on_failure: OnFailure,
     pauses: Pauses,
 }
 
@@ -77,16 +88,23 @@ enum Happened {
     Worked(Result<Outcome, AgentError>),
     Looked(Result<Look, SourceError>),
     Paused,
-    Signalled,
+    Signalled(Signal),
 }
 
 impl<S: Source, E: Executor> Runner<S, E> {
     /// Returns the runner. Does nothing yet.
-    pub fn new(source: Arc<S>, executor: Arc<E>, mode: Mode, pauses: Pauses) -> Self {
+    pub fn new(
+        source: Arc<S>,
+        executor: Arc<E>,
+        mode: Mode,
+        on_failure: OnFailure,
+        pauses: Pauses,
+    ) -> Self {
         Self {
             source,
             executor,
             mode,
+            on_failure,
             pauses,
         }
     }
@@ -96,35 +114,46 @@ impl<S: Source, E: Executor> Runner<S, E> {
     pub async fn run(self, mut signals: impl Signals) -> Exit {
         let stop = Stop::default();
         let mut going = Going::default();
-        let (mut state, mut actions) = State::start(self.mode);
+        let (mut state, mut actions) = State::start(self.mode, self.on_failure);
         loop {
             for action in actions {
-                self.act(action, &mut going, &stop);
+                self.act(action, &mut going, &stop).await;
             }
             match state.phase() {
                 Phase::Stopped(exit) => return *exit,
                 Phase::Deploying { .. } | Phase::Recovering => {
                     (going.look, going.retry) = (None, None)
                 }
-                Phase::Watching { .. } => going.retry = None,
+                Phase::Watching => going.retry = None,
                 Phase::Waiting { .. } => {}
             }
             let event = match going.next(&mut signals).await {
                 Happened::Worked(result) => self.worked(result, &stop),
                 Happened::Looked(result) => self.looked(result, &state).await,
                 Happened::Paused => Event::Retry,
-                Happened::Signalled if stop.is_stopped() => {
+                Happened::Signalled(Signal::End) if stop.is_stopped() => {
                     tracing::warn!("ending at once");
                     return Exit::Failure;
                 }
-                Happened::Signalled => Event::Shutdown,
+                Happened::Signalled(Signal::End) => Event::Shutdown,
+                Happened::Signalled(Signal::Forgive) => match self.executor.forgive().await {
+                    Ok(()) => {
+                        tracing::info!("what failed before is tried again, as somebody asked for");
+                        Event::Forgiven
+                    }
+                    Err(error) => {
+                        tracing::error!("cannot try again what failed: {}", chain(&error));
+                        actions = Vec::new();
+                        continue;
+                    }
+                },
             };
             tracing::debug!(phase = ?state.phase(), ?event, "event");
             (state, actions) = state.step(event);
         }
     }
 
-    fn act(&self, action: Action, going: &mut Going, stop: &Stop) {
+    async fn act(&self, action: Action, going: &mut Going, stop: &Stop) {
         match action {
             Action::Work(work) => {
                 tracing::debug!(?work, "begins");
@@ -144,35 +173,35 @@ impl<S: Source, E: Executor> Runner<S, E> {
                     source.look(known.as_ref(), wait).await
                 }));
             }
-            Action::Retry { failures } => {
+            Action::Retry { failures, resume } => {
                 let pause = self.pauses.before_retry(failures);
-                tracing::warn!(failures, "not deployed; trying again in {}", rounded(pause));
+                let what = match resume {
+                    Resume::Undo => "not rolled back",
+                    _ => "not deployed",
+                };
+                tracing::warn!(failures, "{what}; trying again in {}", rounded(pause));
                 going.retry = Some(Box::pin(sleep(pause)));
             }
             Action::Interrupt => {
                 tracing::info!("ending");
                 stop.stop();
             }
-            Action::Report(report) => self.report(&report),
+            Action::Report(report) => self.report(&report).await,
         }
     }
 
     fn worked(&self, result: Result<Outcome, AgentError>, stop: &Stop) -> Event {
         match result {
             Ok(Outcome::Done) => Event::Done,
-            Ok(Outcome::Recovered {
-                deployed,
-                unfinished,
-                uncommitted,
-            }) => Event::Recovered {
-                deployed,
-                unfinished,
-                uncommitted,
-            },
+            Ok(Outcome::Recovered(found)) => Event::Recovered(found),
             Err(AgentError::Interrupted) if stop.is_stopped() => Event::Failed,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
-                Event::Failed
+                if error.is_refusal() {
+                    Event::Refused
+                } else {
+                    Event::Failed
+                }
             }
         }
     }
@@ -196,16 +225,13 @@ impl<S: Source, E: Executor> Runner<S, E> {
         }
     }
 
-    fn report(&self, report: &Report) {
+    async fn report(&self, report: &Report) {
         let source = self.source.name();
         match report {
             Report::Current(id) => {
                 tracing::info!(release.id = %id, "`{source}` is deployed already")
             }
             Report::Found(id) => tracing::info!(release.id = %id, "`{source}` is to be deployed"),
-            Report::Retrying(id, failures) => {
-                tracing::debug!(release.id = %id, failures, "the release is not deployed");
-            }
             Report::Abandoned(id) => {
                 tracing::info!(release.id = %id, "the failing release is given up: the channel moved")
             }
@@ -218,6 +244,25 @@ impl<S: Source, E: Executor> Runner<S, E> {
             Report::Finishing(id) => {
                 tracing::info!(release.id = %id, "an earlier run was ended after its script succeeded; finishing");
             }
+            Report::Bad(id) => {
+                let why = self.executor.why_bad(id).await;
+                let why = why.unwrap_or_else(|| "it failed before".to_owned());
+                tracing::error!(
+                    release.id = %id,
+                    "`{source}` is not deployed again: {why}; waiting for a newer release or `deploy-agent retry`"
+                );
+            }
+            Report::Undoing(id) => {
+                tracing::warn!(release.id = %id, "rolling back");
+            }
+            Report::RolledBack { failed, back } => match back {
+                Some(back) => {
+                    tracing::warn!(release.id = %failed, back.id = %back, "rolled back; waiting for a newer release or `deploy-agent retry`")
+                }
+                None => {
+                    tracing::warn!(release.id = %failed, "rolled back: nothing is deployed, as before; waiting for a newer release or `deploy-agent retry`")
+                }
+            },
         }
     }
 }
@@ -229,7 +274,7 @@ impl Going {
             // A result that is there counts before the wish to end.
             biased;
             result = pending(&mut self.work) => Happened::Worked(result),
-            () = signals.next() => Happened::Signalled,
+            signal = signals.next() => Happened::Signalled(signal),
             result = pending(&mut self.look) => Happened::Looked(result),
             () = pending(&mut self.retry) => Happened::Paused,
         };
@@ -237,7 +282,7 @@ impl Going {
             Happened::Worked(_) => self.work = None,
             Happened::Looked(_) => self.look = None,
             Happened::Paused => self.retry = None,
-            Happened::Signalled => {}
+            Happened::Signalled(_) => {}
         }
         happened
     }

@@ -7,12 +7,13 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::minio::Minio;
 use deploy_tests::programs::Program;
@@ -313,8 +314,9 @@ const CHECK: &str = r#"check() { (cd "$1" && sha256sum --quiet -c SUMS && [ "$(c
 if check "$NEWROOT" && { [ -z "$OLDROOT" ] || check "$OLDROOT"; }; then echo whole >>"$HOME/seen"
 else echo "HALF NEW=$NEWROOT OLD=$OLDROOT" >>"$HOME/seen"; fi"#;
 
-/// Pushes version `number` of two components, which together make a tree that can tell whether it is complete.
-fn push_release(desk: &Desk, number: usize) {
+/// Pushes version `number` of two components, which together make a tree that can tell whether it is complete, with
+/// these empty files in it.
+fn push_release(desk: &Desk, number: usize, files: &[&str]) {
     let version = format!("v{number}");
     let (one, two) = (format!("src/{version}/one"), format!("src/{version}/two"));
     for file in 0..12 {
@@ -325,6 +327,9 @@ fn push_release(desk: &Desk, number: usize) {
     }
     desk.write(&format!("{one}/release"), &version);
     desk.write(&format!("{two}/release-too"), &version);
+    for file in files {
+        desk.write(&format!("{two}/{file}"), "");
+    }
     let sums = "find . -type f | sort | xargs sha256sum";
     let both = format!(
         "cp -r {one} all-{version} && cp -r {two}/. all-{version} && cd all-{version} && {sums}"
@@ -359,9 +364,9 @@ fn agent_killed_at_random_moments_ends_on_the_newest_release() {
     let registry = Registry::start_with(&["-maxver", "0"]);
     let desk = Desk::at(registry.address());
     let script = desk.script("deploy.sh", CHECK);
-    push_release(&desk, 0);
+    push_release(&desk, 0, &[]);
     for round in 1..=if long() { 100 } else { 12 } {
-        push_release(&desk, round);
+        push_release(&desk, round, &[]);
         let mut agent = desk.agent("project", "host", &script, &["-poll", "100ms"]);
         // The moment is what is random here: nothing is waited for.
         std::thread::sleep(Duration::from_millis(rand::rng().random_range(1..250)));
@@ -371,6 +376,41 @@ fn agent_killed_at_random_moments_ends_on_the_newest_release() {
             desk.agent_once("project", "host", &script).ok();
             assert_on_release(&desk, &format!("v{round}"));
         }
+    }
+}
+
+/// The scripts of a host that looks at everything: what flags name them.
+struct Scripts {
+    script: PathBuf,
+    flags: Vec<String>,
+}
+
+impl Scripts {
+    /// Scripts that check both trees whenever they are asked. The one that switches writes down what to; the check
+    /// refuses releases with a file `sick`, the script ones with a file `broken`.
+    fn of(desk: &Desk) -> Self {
+        let write = |name: &str, more: &str| desk.script(name, &format!("{CHECK}\n{more}"));
+        let script = write(
+            "deploy.sh",
+            r#"cat "$NEWROOT/release" >"$HOME/switched"; [ ! -e "$NEWROOT/broken" ]"#,
+        );
+        let prepare = write("prepare.sh", "true");
+        let check = write(
+            "check.sh",
+            r#"cmp -s "$HOME/host/current/release" "$NEWROOT/release" && [ ! -e "$NEWROOT/sick" ]"#,
+        );
+        let flags = ["-prepare", "-check", "-keep=0", "-rollback"];
+        let mut flags = flags.map(str::to_owned).to_vec();
+        flags.insert(1, prepare.display().to_string());
+        flags.insert(3, check.display().to_string());
+        Self { script, flags }
+    }
+
+    /// Runs the agent once.
+    fn once(&self, desk: &Desk, more: &[&str]) -> Run {
+        let flags = self.flags.iter().map(String::as_str);
+        desk.agent_once("project", "host", &self.script)
+            .args(flags.chain(more.iter().copied()))
     }
 }
 
@@ -386,9 +426,9 @@ fn agent_killed_at_every_step_ends_on_the_newest_release() {
     );
     let registry = Registry::start_with(&["-maxver", "0"]);
     let desk = Desk::at(registry.address());
-    let script = desk.script("deploy.sh", CHECK);
-    push_release(&desk, 0);
-    desk.agent_once("project", "host", &script).ok();
+    let scripts = Scripts::of(&desk);
+    push_release(&desk, 0, &[]);
+    scripts.once(&desk, &[]).ok();
     let mut release = 0;
     let mut deaths = 0;
     for call in STEPS.split(',') {
@@ -396,24 +436,78 @@ fn agent_killed_at_every_step_ends_on_the_newest_release() {
         let mut step = 1;
         loop {
             release += 1;
-            push_release(&desk, release);
-            let killed = killed_at(&desk, &strace, &script, call, step);
+            push_release(&desk, release, &[]);
+            let killed = killed_at(&desk, &strace, &scripts, &[], call, step);
             assert_only_whole_trees(&desk);
-            desk.agent_once("project", "host", &script).ok();
+            scripts.once(&desk, &[]).ok();
             assert_on_release(&desk, &format!("v{release}"));
+            assert_eq!(desk.read("switched"), format!("v{release}"));
             if !killed {
                 break;
             }
             deaths += 1;
-            step += if long() { 1 } else { 1 + step };
+            step += if long() { 1 } else { 1 + 2 * step };
         }
     }
     assert!(deaths > 10, "the agent was killed at {deaths} steps only");
 }
 
+/// The calls between which the way back is different from the way there.
+const STEPS_BACK: &str = "fsync,rename,symlink,execve";
+
+#[test]
+fn agent_killed_at_every_step_with_a_release_that_fails_ends_on_the_one_before() {
+    let strace = peer_or_skip!(
+        "agent_killed_at_every_step_with_a_release_that_fails_ends_on_the_one_before",
+        "strace"
+    );
+    let registry = Registry::start_with(&["-maxver", "0"]);
+    let desk = Desk::at(registry.address());
+    let scripts = Scripts::of(&desk);
+    push_release(&desk, 0, &[]);
+    scripts.once(&desk, &[]).ok();
+    // What is refused however long it is asked need not be asked for long.
+    let short = ["-check-timeout", "100ms"];
+    let mut release = 0;
+    let mut deaths = 0;
+    for call in STEPS_BACK.split(',') {
+        let mut step = 1;
+        loop {
+            release += 1;
+            let wrong = if release % 2 == 0 { "sick" } else { "broken" };
+            push_release(&desk, release, &[wrong]);
+            let killed = killed_at(&desk, &strace, &scripts, &short, call, step);
+            assert_only_whole_trees(&desk);
+            // Whatever is left is finished by the first run, and then it is bad.
+            scripts.once(&desk, &short).code(1);
+            let answer = scripts.once(&desk, &short).code(1);
+            assert!(answer.stderr.contains("is not deployed again"), "{answer}");
+            assert_on_release(&desk, "v0");
+            assert_eq!(desk.read("switched"), "v0", "{call} {step}");
+            if !killed {
+                break;
+            }
+            deaths += 1;
+            step += if long() { 1 } else { 1 + 2 * step };
+        }
+    }
+    assert!(deaths > 5, "the agent was killed at {deaths} steps only");
+    release += 1;
+    push_release(&desk, release, &[]);
+    scripts.once(&desk, &[]).ok();
+    assert_on_release(&desk, &format!("v{release}"));
+}
+
 /// Runs the agent until the `step`th call of a kind in one of its threads, where it is killed; false when it came to
 /// its end before.
-fn killed_at(desk: &Desk, strace: &Path, script: &Path, call: &str, step: usize) -> bool {
+fn killed_at(
+    desk: &Desk,
+    strace: &Path,
+    scripts: &Scripts,
+    flags: &[&str],
+    call: &str,
+    step: usize,
+) -> bool {
     let (host, agent) = (desk.path("host"), Program::Agent.path());
     let answer = desk
         .run(strace)
@@ -432,9 +526,11 @@ fn killed_at(desk: &Desk, strace: &Path, script: &Path, call: &str, step: usize)
         .args(["-addr", desk.address(), "-name", "project", "-once", "-dir"])
         .arg(&host)
         .arg("-script")
-        .arg(script)
+        .arg(&scripts.script)
         .arg("-state")
         .arg(host.join("state.json"))
+        .args(scripts.flags.iter().map(String::as_str))
+        .args(flags.iter().copied())
         .answer()
         .unwrap();
     assert!(matches!(answer.code, 0 | 1 | 137), "{answer}");

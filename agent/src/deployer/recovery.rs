@@ -8,24 +8,25 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use super::{Deployer, Memory, chain};
+use super::{Deployer, chain};
 use crate::{
     error::AgentError,
     file,
     journal::{Entry, Journal, JournalStep},
-    machine::Id,
+    machine::{Id, Recovered, Resume},
     record::Record,
-    runner::Outcome,
     source::Source,
 };
 
 impl<S: Source> Deployer<S> {
     /// Reads state and journal, mends what can be mended, and removes what an earlier run left
     /// half done.
-    pub(super) fn recover(&self, memory: &mut Memory) -> Result<Outcome, AgentError> {
+    pub(super) fn recover(&self) -> Result<Recovered, AgentError> {
         self.directory.remove_leftovers()?;
         let path = self.directory.journal();
-        let entry: Entry = match read_json(&path)? {
+        let found = read_json(&path)?;
+        let lost = matches!(found, Found::Damaged(_));
+        let mut entry: Entry = match found {
             Found::Nothing => Entry::default(),
             Found::Document(entry) => entry,
             Found::Damaged(error) => {
@@ -33,14 +34,13 @@ impl<S: Source> Deployer<S> {
                 Entry::default()
             }
         };
-        let uncommitted = entry.uncommitted().map(|record| record.id.clone());
         let state = self.directory.state().to_owned();
         let deployed: Option<Record> = match read_json(&state)? {
             Found::Nothing => None,
             Found::Document(record) => Some(record),
             Found::Damaged(error) => {
                 self.set_aside(&state, &error)?;
-                let record = self.remembered(&entry);
+                let record = self.recorded(&entry);
                 if let Some(record) = &record {
                     tracing::warn!(release.id = %record.id, "state recovered");
                     file::replace(&state, &record.to_json())?;
@@ -48,39 +48,65 @@ impl<S: Source> Deployer<S> {
                 record
             }
         };
-        memory.journal = Journal::new(path, entry.clone());
+        if let Some(record) = &deployed
+            && entry.resume().is_none()
+            && entry
+                .deployed
+                .as_ref()
+                .is_none_or(|known| known.record.id != record.id)
+        {
+            entry.deployed = Some(record.clone().into());
+        }
+        *self.journal() = Journal::new(path, entry.clone());
         let deployed = deployed
             .map(|record| record.id)
             .filter(|id| self.still_there(id));
-        let uncommitted = uncommitted.filter(|id| self.still_there(id));
-        if let Some(id) = &deployed
-            && uncommitted.is_none()
-            && self.directory.current().as_ref() != Some(id)
-        {
-            self.directory.switch(id)?;
+        // On the way back the tree of what failed is not needed.
+        let resume = entry
+            .resume()
+            .filter(|(id, resume)| *resume == Resume::Undo || self.still_there(id));
+        let mut unfinished = entry.unfinished;
+        if resume.is_none() {
+            let current = self.directory.current();
+            if lost && unfinished.is_none() {
+                // The journal would have told whose script was run last.
+                unfinished = current.clone().filter(|id| Some(id) != deployed.as_ref());
+            }
+            match (&deployed, current) {
+                (Some(id), current) if current.as_ref() != Some(id) => self.directory.switch(id)?,
+                (None, Some(id)) if !self.directory.has_tree(&id) => {
+                    self.directory.remove_current()?;
+                }
+                _ => {}
+            }
         }
         if let Some(id) = &deployed
             && entry.step == JournalStep::Clean
-            && let Err(error) = self.clean(memory, id)
+            && let Err(error) = self.clean(id)
         {
             tracing::warn!("cannot clean up: {}", chain(&error));
         }
-        Ok(Outcome::Recovered {
+        Ok(Recovered {
             deployed,
-            unfinished: entry.unfinished,
-            uncommitted,
+            unfinished,
+            resume,
+            bad: entry.bad.into_iter().map(|bad| bad.id).collect(),
         })
     }
 
     /// Returns what was deployed before the state file was lost.
-    fn remembered(&self, entry: &Entry) -> Option<Record> {
-        let current = self.directory.current();
-        match (&entry.deployed, current) {
+    fn recorded(&self, entry: &Entry) -> Option<Record> {
+        let known = entry.deployed.as_ref().map(|known| known.record.clone());
+        // In the middle of a deployment `current` may be at a release that is not recorded yet.
+        if entry.resume().is_some() {
+            return known;
+        }
+        match (known, self.directory.current()) {
             (Some(record), current) if current.as_ref().is_none_or(|id| *id == record.id) => {
-                Some(record.clone())
+                Some(record)
             }
             (_, Some(id)) => Some(Record::bare(&id, self.settings.configuration.as_ref())),
-            (record, None) => record.clone(),
+            (record, None) => record,
         }
     }
 

@@ -2,6 +2,7 @@
 //! around all steps.
 
 mod host;
+mod undo;
 
 use std::{fs, sync::atomic::Ordering, time::Duration};
 
@@ -10,9 +11,9 @@ use deploy_spec::Digest;
 use self::host::{Death, Host};
 use super::*;
 use crate::{
-    machine::{Exit, Mode},
+    machine::{Exit, Mode, OnFailure},
     pause::Pauses,
-    runner::{Runner, Signals},
+    runner::{Runner, Signal, Signals},
 };
 
 #[tokio::test]
@@ -42,13 +43,13 @@ async fn releases_are_deployed_once_each() {
 
 #[tokio::test]
 async fn dying_around_any_step_ends_on_the_newest_release_all_the_same() {
-    for clean_old in [false, true] {
+    for keep in [None, Some(0)] {
         let mut step = 0;
         loop {
             let mut reached = false;
             for death in [Death::Before(step), Death::After(step)] {
                 let mut host = Host::new();
-                host.clean_old = clean_old;
+                host.keep = keep;
                 let first = host.release(1);
                 assert_eq!(host.look().await, Exit::Success);
                 let second = host.release(2);
@@ -70,7 +71,7 @@ async fn dying_around_any_step_ends_on_the_newest_release_all_the_same() {
                 );
                 assert_eq!(
                     host.path("host/unpacked").join(first.file_name()).exists(),
-                    !clean_old,
+                    keep.is_none(),
                     "{death:?}"
                 );
             }
@@ -80,8 +81,8 @@ async fn dying_around_any_step_ends_on_the_newest_release_all_the_same() {
             step += 1;
         }
         assert_eq!(
-            step, 7,
-            "recover, fetch, stage, script, save, switch, clean"
+            step, 9,
+            "recover, fetch, stage, prepare, script, switch, check, save, clean"
         );
     }
 }
@@ -208,9 +209,10 @@ async fn what_cannot_be_deployed_changes_nothing() {
 async fn following_retries_a_failing_script_with_pauses_and_takes_the_next_release() {
     struct Told(tokio::sync::oneshot::Receiver<()>);
     impl Signals for Told {
-        async fn next(&mut self) {
-            if (&mut self.0).await.is_err() {
-                std::future::pending::<()>().await;
+        async fn next(&mut self) -> Signal {
+            match (&mut self.0).await {
+                Ok(()) => Signal::End,
+                Err(_) => std::future::pending().await,
             }
         }
     }
@@ -225,6 +227,7 @@ async fn following_retries_a_failing_script_with_pauses_and_takes_the_next_relea
         Arc::clone(&host.source),
         Arc::new(host.deployer()),
         Mode::Follow,
+        OnFailure::Retry,
         pauses,
     );
     let running = tokio::spawn(runner.run(Told(told)));

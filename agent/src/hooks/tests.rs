@@ -4,7 +4,9 @@ use std::fs;
 
 use deploy_spec::Digest;
 
-use super::*;
+use rustix::process::{Pid, Signal};
+
+use super::{group::TICK, *};
 use crate::record::LayerRecord;
 
 /// Writes a file that can be executed at once.
@@ -44,6 +46,7 @@ impl Host {
             ("SECRET", "of the agent"),
         ];
         Script::open(
+            Hook::Script,
             &path,
             environment.map(|(name, value)| (name.into(), value.into())),
         )
@@ -57,6 +60,18 @@ impl Host {
         environment: &[(&str, &str)],
         stop: &Stop,
     ) -> Result<(), AgentError> {
+        self.switch(old, environment, async |switch| {
+            script.run(switch, &Tail::default(), stop).await
+        })
+        .await
+    }
+
+    async fn switch<T>(
+        &self,
+        old: bool,
+        environment: &[(&str, &str)],
+        run: impl AsyncFnOnce(&Switch<'_>) -> T,
+    ) -> T {
         let layer = Digest::sha256(b"layer");
         let record = Record {
             layers: vec![LayerRecord {
@@ -69,17 +84,18 @@ impl Host {
             }],
             ..Record::bare(&Digest::sha256(b"new"), "project")
         };
+        let environment: Vec<_> = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let switch = Switch {
             old: old.then(|| ("old-id".to_owned(), "/old/root".into())),
             new: &record,
             new_root: "/new/root".into(),
-            environment: environment
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            environment: &environment,
             directory: self.directory.path(),
         };
-        script.run(&switch, stop).await
+        run(&switch).await
     }
 }
 
@@ -169,7 +185,7 @@ async fn exit_status_decides() {
         assert!(error.to_string().ends_with(expected), "{error}");
     }
     write_script(&host.path("deploy.sh"), "#!/no/such/shell\n");
-    let script = Script::open(&host.path("deploy.sh"), []).unwrap();
+    let script = Script::open(Hook::Script, &host.path("deploy.sh"), []).unwrap();
     let error = host
         .run(&script, false, &[], &Stop::default())
         .await
@@ -239,7 +255,120 @@ fn what_cannot_be_run_is_refused_at_the_start() {
         ("plain", "is not executable"),
         (".", "is no file"),
     ] {
-        let error = Script::open(&host.path(name), []).unwrap_err();
+        let error = Script::open(Hook::Prepare, &host.path(name), []).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+}
+
+impl Host {
+    /// Asks the script as a check.
+    async fn check(
+        &self,
+        script: Script,
+        timeout: Duration,
+        soak: Duration,
+        stop: &Stop,
+    ) -> (Result<(), AgentError>, Vec<String>) {
+        let (check, tail) = (Check::new(script, timeout, soak), Tail::default());
+        let result = self
+            .switch(true, &[], async |switch| {
+                check.run(switch, &tail, stop).await
+            })
+            .await;
+        (result, tail.take())
+    }
+
+    /// A script that counts its runs in the file `runs` and then does `body`, with the count in $n.
+    fn counting(&self, body: &str) -> Script {
+        let runs = self.path("runs").display().to_string();
+        self.script(&format!(
+            "echo x >>{runs}; n=$(wc -l <{runs}); echo run $n; {body}"
+        ))
+    }
+
+    fn runs(&self) -> usize {
+        let runs = fs::read_to_string(self.path("runs")).unwrap_or_default();
+        runs.lines().count()
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn check_is_asked_until_it_passes() {
+    let host = Host::new();
+    let script = host.counting("[ $n -ge 3 ]");
+    let (result, tail) = host
+        .check(script, LONG, Duration::ZERO, &Stop::default())
+        .await;
+    result.unwrap();
+    assert_eq!((host.runs(), tail), (3, vec!["run 3".to_owned()]));
+}
+
+#[tokio::test]
+async fn check_that_never_passes_is_a_refusal_that_says_what_it_said_last() {
+    let host = Host::new();
+    let limit = Duration::from_millis(300);
+    let script = host.counting("echo not well >&2; exit 5");
+    let (result, tail) = host
+        .check(script, limit, Duration::ZERO, &Stop::default())
+        .await;
+    let error = result.unwrap_err();
+    let text = error.to_string();
+    assert!(error.is_refusal());
+    assert!(
+        text.ends_with("did not pass within 300ms: it exited with status 5"),
+        "{text}"
+    );
+    assert!(tail.contains(&"not well".to_owned()), "{tail:?}");
+    // A run that hangs is ended with the time of the whole.
+    let script = host.counting("sleep 600");
+    let (result, _) = host
+        .check(script, limit, Duration::ZERO, &Stop::default())
+        .await;
+    let text = result.unwrap_err().to_string();
+    assert!(text.contains("it was ended, having run for"), "{text}");
+}
+
+#[tokio::test]
+async fn check_has_to_go_on_passing_throughout_the_soak() {
+    let host = Host::new();
+    let soak = Duration::from_millis(400);
+    let script = host.counting("true");
+    let (result, _) = host.check(script, LONG, soak, &Stop::default()).await;
+    result.unwrap();
+    // Once to pass, and at the end of the soak at the latest.
+    assert!(host.runs() >= 2, "{}", host.runs());
+    fs::remove_file(host.path("runs")).unwrap();
+    let script = host.counting("[ $n -ne 3 ]");
+    let (result, tail) = host
+        .check(script, LONG, LONG / 6000, &Stop::default())
+        .await;
+    if host.runs() > 2 {
+        let text = result.unwrap_err().to_string();
+        assert!(text.contains("passed, and no longer after"), "{text}");
+        assert_eq!(tail, ["run 3"]);
+    }
+}
+
+#[tokio::test]
+async fn check_that_cannot_be_run_or_is_stopped_is_no_refusal() {
+    let host = Host::new();
+    let script = host.script("true");
+    write_script(&host.path("deploy.sh"), "#!/no/such/shell\n");
+    let (result, _) = host
+        .check(script, LONG, Duration::ZERO, &Stop::default())
+        .await;
+    let error = result.unwrap_err();
+    assert!(!error.is_refusal(), "{error}");
+    let script = host.counting("exit 1");
+    let stop = Stop::default();
+    let utter = async {
+        while host.runs() < 2 {
+            sleep(TICK).await;
+        }
+        stop.stop();
+    };
+    let ((result, _), ()) = tokio::join!(host.check(script, LONG, Duration::ZERO, &stop), utter);
+    assert!(matches!(result, Err(AgentError::Interrupted)), "{result:?}");
 }

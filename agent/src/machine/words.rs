@@ -1,6 +1,8 @@
 //! What the machine and the runner say to each other: works, actions, events, phases.
 //! `machine` re-exports all of it.
 
+use std::collections::BTreeSet;
+
 use deploy_spec::Digest;
 
 /// A release is known by the digest of its manifest.
@@ -13,6 +15,15 @@ pub enum Mode {
     Follow,
     /// For one look at the channel and what follows from it.
     Once,
+}
+
+/// What follows where the script fails for a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnFailure {
+    /// It is run again after a pause, until it succeeds or another release comes.
+    Retry,
+    /// The host goes back to the release that it had.
+    Undo,
 }
 
 /// How the agent ends.
@@ -33,6 +44,13 @@ pub enum Work {
     Fetch(Id),
     /// Make the tree and publish it.
     Stage(Id),
+    /// Ask the preparing script whether the release may come.
+    Prepare {
+        /// What is to come.
+        new: Id,
+        /// See [`Work::Script`].
+        old: Option<Id>,
+    },
     /// Run the script.
     Script {
         /// What it shall switch to.
@@ -40,12 +58,23 @@ pub enum Work {
         /// What it finds: the deployed release, or one whose script did not succeed.
         old: Option<Id>,
     },
-    /// Record that the release is deployed.
-    Save(Id),
     /// Point `current` to it.
     Switch(Id),
+    /// Ask the check whether the host is well with it.
+    Check(Id),
+    /// Record that the release is deployed.
+    Save(Id),
     /// Remove what is no longer needed.
     Clean(Id),
+    /// Bring the host back to what is deployed.
+    Undo {
+        /// The release whose script was begun.
+        failed: Id,
+        /// The deployed one, where there is one.
+        back: Option<Id>,
+        /// Whether the failed one goes to the bad-list.
+        bad: bool,
+    },
 }
 
 /// How long to wait before the channel is looked at.
@@ -66,8 +95,6 @@ pub enum Report {
     Current(Id),
     /// Another release is there and will be deployed.
     Found(Id),
-    /// What failed is tried again after a pause, this many failures in a row.
-    Retrying(Id, u32),
     /// The failing release is no longer wanted.
     Abandoned(Id),
     /// The release is deployed.
@@ -80,12 +107,24 @@ pub enum Report {
     ChannelMissing,
     /// An earlier run was ended between script and record.
     Finishing(Id),
+    /// The channel's release failed before: it waits for a newer one, or to be forgiven.
+    Bad(Id),
+    /// The host is brought back from this release.
+    Undoing(Id),
+    /// It has been brought back.
+    RolledBack {
+        /// From this release.
+        failed: Id,
+        /// To this one; to none where none was deployed.
+        back: Option<Id>,
+    },
 }
 
 /// What the runner has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Do this, alone, and answer [`Event::Done`], [`Event::Recovered`] or [`Event::Failed`].
+    /// Do this, alone, and answer [`Event::Done`], [`Event::Recovered`], [`Event::Failed`] or
+    /// [`Event::Refused`].
     Work(Work),
     /// Look at the channel until it is something else than the known release.
     Watch {
@@ -98,6 +137,8 @@ pub enum Action {
     Retry {
         /// Failures in a row, counted from 1.
         failures: u32,
+        /// What is tried again.
+        resume: Resume,
     },
     /// End the work that is being done, if it can be ended.
     Interrupt,
@@ -105,22 +146,30 @@ pub enum Action {
     Report(Report),
 }
 
+/// What an earlier run left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Recovered {
+    /// What is deployed.
+    pub deployed: Option<Id>,
+    /// The release whose script was begun and which was neither recorded nor undone.
+    pub unfinished: Option<Id>,
+    /// What has to be gone on with before anything else, and where.
+    pub resume: Option<(Id, Resume)>,
+    /// What is not to be deployed.
+    pub bad: BTreeSet<Id>,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The first work is done.
-    Recovered {
-        /// What is deployed.
-        deployed: Option<Id>,
-        /// The release whose script was begun and is not known to have succeeded.
-        unfinished: Option<Id>,
-        /// The release whose script has succeeded and which is not recorded yet.
-        uncommitted: Option<Id>,
-    },
+    Recovered(Recovered),
     /// The work is done.
     Done,
-    /// The work failed.
+    /// The work could not be done.
     Failed,
+    /// The operator's script said no.
+    Refused,
     /// The channel is this release.
     Seen(Id),
     /// The channel is what it was.
@@ -134,6 +183,8 @@ pub enum Event {
     SourceFailed,
     /// The pause before a retry is over.
     Retry,
+    /// The bad-list has been cleared.
+    Forgiven,
     /// The agent shall end.
     Shutdown,
 }
@@ -144,13 +195,10 @@ pub enum Phase {
     /// Finding out where an earlier run stopped.
     Recovering,
     /// Nothing to do until the channel moves.
-    Watching {
-        /// What the channel was when last seen.
-        seen: Option<Id>,
-    },
+    Watching,
     /// Something failed.
     Waiting {
-        /// What shall be deployed.
+        /// What shall be deployed, or undone.
         target: Id,
         /// How often it failed in a row.
         failures: u32,
@@ -159,7 +207,7 @@ pub enum Phase {
     },
     /// A deployment.
     Deploying {
-        /// What is deployed.
+        /// What is deployed, or undone.
         target: Id,
         /// How often it failed in a row before.
         failures: u32,
@@ -170,13 +218,34 @@ pub enum Phase {
     Stopped(Exit),
 }
 
-/// Where a deployment goes on after a failure.
+/// Where a deployment goes on after a failure or a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Resume {
     /// At its beginning.
     Fetch,
     /// Behind the script, which has succeeded.
+    Switch,
+    /// Behind the check, which has passed.
     Save,
+    /// On the way back.
+    Undo,
+}
+
+impl Resume {
+    /// Returns the step that is done first.
+    pub(crate) fn step(self) -> Step {
+        match self {
+            Self::Fetch => Step::Fetch,
+            Self::Switch => Step::Switch,
+            Self::Save => Step::Save,
+            Self::Undo => Step::Undo,
+        }
+    }
+
+    /// Whether another release may take the place of what is waiting.
+    pub(crate) fn gives_way(self) -> bool {
+        matches!(self, Self::Fetch | Self::Undo)
+    }
 }
 
 /// The steps of a deployment.
@@ -186,12 +255,28 @@ pub enum Step {
     Fetch,
     /// See [`Work::Stage`].
     Stage,
+    /// See [`Work::Prepare`].
+    Prepare,
     /// See [`Work::Script`].
     Script,
-    /// See [`Work::Save`].
-    Save,
     /// See [`Work::Switch`].
     Switch,
+    /// See [`Work::Check`].
+    Check,
+    /// See [`Work::Save`].
+    Save,
     /// See [`Work::Clean`].
     Clean,
+    /// See [`Work::Undo`].
+    Undo,
+}
+
+impl Step {
+    /// Whether a script of the operator is asked in it.
+    pub(crate) fn may_be_refused(self) -> bool {
+        matches!(
+            self,
+            Self::Prepare | Self::Script | Self::Check | Self::Undo
+        )
+    }
 }

@@ -16,7 +16,7 @@ use deployctl::archive::{PackOptions, pack};
 
 use super::*;
 use crate::{
-    hooks::tests::write_script,
+    hooks::{Hook, tests::write_script},
     source::{Look, SourceError},
 };
 
@@ -120,7 +120,7 @@ impl Source for Memory {
 struct Silence;
 
 impl Signals for Silence {
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         std::future::pending().await
     }
 }
@@ -164,13 +164,23 @@ impl Executor for Mortal {
             _ => self.inner.execute(work, stop).await,
         }
     }
+
+    async fn why_bad(&self, id: &Id) -> Option<String> {
+        self.inner.why_bad(id).await
+    }
+
+    async fn forgive(&self) -> Result<(), AgentError> {
+        self.inner.forgive().await
+    }
 }
 
 /// A place to deploy to, and the registry that it follows.
 pub(super) struct Host {
     directory: tempfile::TempDir,
     pub(super) source: Arc<Memory>,
-    pub(super) clean_old: bool,
+    pub(super) keep: Option<usize>,
+    pub(super) on_failure: OnFailure,
+    pub(super) check_timeout: Duration,
 }
 
 /// Writes down what it was given and when, and whether the tree was whole.
@@ -179,15 +189,19 @@ date +%s%3N >>$HOME/times
 cat $NEWROOT/a $NEWROOT/b >/dev/null || { echo half >>$HOME/runs; exit 1; }
 [ -z \"$OLDROOT\" ] || [ -e $OLDROOT/a ] || { echo gone >>$HOME/runs; exit 1; }
 echo \"${OLDID:-none} $NEWID\" >>$HOME/runs
-[ ! -e $HOME/fail ]
+[ ! -e $HOME/fail ] && [ ! -e $HOME/fail-$NEWID ]
 ";
+/// For how long a check may fail that is to succeed.
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
 impl Host {
     pub(super) fn new() -> Self {
         let host = Self {
             directory: tempfile::tempdir().unwrap(),
             source: Arc::default(),
-            clean_old: false,
+            keep: None,
+            on_failure: OnFailure::Retry,
+            check_timeout: LONG,
         };
         write_script(&host.path("deploy.sh"), SCRIPT);
         host
@@ -209,12 +223,21 @@ impl Host {
             self.directory.path().as_os_str().to_owned(),
         );
         let path = ("PATH".into(), "/usr/bin:/bin".into());
+        let environment = [home, path];
+        let open = |hook, name| Script::open(hook, &self.path(name), environment.clone()).unwrap();
+        let there = |name: &&str| self.path(name).exists();
+        let prepare = Some("prepare.sh").filter(there);
+        let check = Some("check.sh").filter(there);
         let settings = Settings {
             configuration: "project".parse().unwrap(),
             channel: "latest".to_owned(),
-            script: Script::open(&self.path("deploy.sh"), [home, path]).unwrap(),
+            prepare: prepare.map(|name| open(Hook::Prepare, name)),
+            script: open(Hook::Script, "deploy.sh"),
+            check: check.map(|name| {
+                Check::new(open(Hook::Check, name), self.check_timeout, Duration::ZERO)
+            }),
             unpacking: UnpackOptions::default(),
-            clean_old: self.clean_old,
+            keep: self.keep,
             clock: Timestamp::now,
         };
         let directory = Arc::new(Directory::open(&self.path("host"), None).unwrap());
@@ -234,6 +257,7 @@ impl Host {
             Arc::clone(&self.source),
             Arc::clone(&mortal),
             Mode::Once,
+            self.on_failure,
             pauses,
         );
         let exit = runner.run(Silence).await;
@@ -262,15 +286,33 @@ impl Host {
         assert_eq!(state.id, *id);
         let current = fs::read_link(self.path("host/current")).unwrap();
         assert_eq!(current, Path::new("unpacked").join(id.file_name()));
-        let journal: Entry =
-            serde_json::from_slice(&fs::read(self.path("host/journal.json")).unwrap()).unwrap();
-        assert_eq!((journal.unfinished, journal.deployed), (None, Some(state)));
+        let journal = self.entry();
+        let deployed = journal.deployed.map(|deployed| deployed.record);
+        assert_eq!((journal.unfinished, deployed), (None, Some(state)));
         let left = fs::read_dir(self.path("host/unpacked")).unwrap();
         let left: Vec<_> = left
             .map(|entry| entry.unwrap().file_name())
             .filter(|name| name.to_string_lossy().starts_with('.'))
             .collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    /// What the journal says.
+    pub(super) fn entry(&self) -> Entry {
+        serde_json::from_slice(&fs::read(self.path("host/journal.json")).unwrap()).unwrap()
+    }
+
+    /// Writes one of the other scripts, `prepare` or `check`.
+    pub(super) fn hook(&self, name: &str, body: &str) {
+        write_script(
+            &self.path(&format!("{name}.sh")),
+            &format!("#!/bin/sh\n{body}\n"),
+        );
+    }
+
+    /// Whether the tree of a release is there.
+    pub(super) fn has_tree(&self, id: &Digest) -> bool {
+        self.path("host/unpacked").join(id.file_name()).exists()
     }
 
     pub(super) fn directory_current(&self) -> Digest {

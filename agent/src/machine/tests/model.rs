@@ -8,29 +8,39 @@ use std::{
 
 use super::*;
 
-/// Every event with every value of three releases.
+/// Every event with every value of three releases. What an earlier run left is told by a few of its values: the rest is
+/// reached by what happens after.
 fn events() -> Vec<Event> {
     let ids = ['a', 'b', 'c'].map(id);
-    let some: Vec<Option<Id>> = ids.iter().cloned().map(Some).chain([None]).collect();
     let mut events = vec![
         Event::Done,
         Event::Failed,
+        Event::Refused,
         Event::Unchanged { waited: true },
         Event::Unchanged { waited: false },
         Event::Missing,
         Event::SourceFailed,
         Event::Retry,
+        Event::Forgiven,
         Event::Shutdown,
     ];
-    events.extend(ids.into_iter().map(Event::Seen));
-    for deployed in &some[..] {
-        for unfinished in &some {
-            for uncommitted in [None, unfinished.clone()] {
-                events.push(Event::Recovered {
+    events.extend(ids.map(Event::Seen));
+    for deployed in [None, Some(id('a'))] {
+        for unfinished in [None, Some(id('a')), Some(id('b'))] {
+            let left = unfinished.clone();
+            for resume in [Resume::Fetch, Resume::Switch, Resume::Save, Resume::Undo] {
+                events.push(Event::Recovered(Recovered {
                     deployed: deployed.clone(),
                     unfinished: unfinished.clone(),
-                    uncommitted,
-                });
+                    resume: left
+                        .clone()
+                        .map(|left| (left, resume))
+                        .filter(|_| resume != Resume::Fetch),
+                    bad: match resume {
+                        Resume::Undo => unfinished.iter().cloned().collect(),
+                        _ => BTreeSet::from([id('c')]),
+                    },
+                }));
             }
         }
     }
@@ -51,7 +61,8 @@ fn explore(mode: Mode) -> &'static Graph {
 
 fn visit(mode: Mode) -> Graph {
     let mut graph = Graph::new();
-    let mut open = VecDeque::from([State::start(mode).0]);
+    // That a failing script is undone adds ways and takes none: the world is visited both ways.
+    let mut open = VecDeque::from([State::start(mode, OnFailure::Undo).0]);
     let events = events();
     while let Some(state) = open.pop_front() {
         if graph.contains_key(&state) {
@@ -59,6 +70,10 @@ fn visit(mode: Mode) -> Graph {
         }
         let steps: Vec<_> = events
             .iter()
+            // Nothing else could be told apart there.
+            .filter(|event| {
+                state.phase == Phase::Recovering || !matches!(event, Event::Recovered(_))
+            })
             .map(|event| {
                 let (next, actions) = state.clone().step(event.clone());
                 (event.clone(), next, actions)
@@ -73,13 +88,14 @@ fn visit(mode: Mode) -> Graph {
 /// Whether the runner could deliver the event in this state.
 fn possible(state: &State, event: &Event) -> bool {
     match (&state.phase, event) {
-        (_, Event::Shutdown) => true,
-        (Phase::Recovering, Event::Recovered { .. } | Event::Failed) => true,
+        (_, Event::Shutdown | Event::Forgiven) => true,
+        (Phase::Recovering, Event::Recovered(_) | Event::Failed) => true,
         (Phase::Deploying { .. }, Event::Done | Event::Failed) => true,
+        (Phase::Deploying { step, .. }, Event::Refused) => step.may_be_refused(),
         (Phase::Waiting { resume, .. }, event) => {
-            matches!(event, Event::Retry) || (*resume == Resume::Fetch && is_watch(event))
+            matches!(event, Event::Retry) || (resume.gives_way() && is_watch(event))
         }
-        (Phase::Watching { .. }, event) => is_watch(event),
+        (Phase::Watching, event) => is_watch(event),
         _ => false,
     }
 }
@@ -122,7 +138,7 @@ fn every_state_has_a_way_out() {
 }
 
 #[test]
-fn whatever_state_the_agent_is_in_it_ends_on_the_newest_release() {
+fn whatever_state_the_agent_is_in_it_ends_on_the_newest_good_release() {
     let newest = id('c');
     for state in explore(Mode::Follow).keys() {
         if state.stopping || matches!(state.phase, Phase::Stopped(_)) {
@@ -130,56 +146,44 @@ fn whatever_state_the_agent_is_in_it_ends_on_the_newest_release() {
         }
         // From now on everything works.
         let mut now = state.clone();
-        let mut script_ran_for = None;
-        for _ in 0..32 {
+        for _ in 0..40 {
             let event = match &now.phase {
-                Phase::Recovering => Event::Recovered {
+                Phase::Recovering => Event::Recovered(Recovered {
                     deployed: Some(id('a')),
                     unfinished: Some(id('b')),
-                    uncommitted: None,
-                },
-                Phase::Watching { seen } if seen.as_ref() == Some(&newest) => break,
-                Phase::Watching { .. } => Event::Seen(newest.clone()),
+                    ..Recovered::default()
+                }),
+                Phase::Watching if now.seen.as_ref() == Some(&newest) => break,
+                Phase::Watching => Event::Seen(newest.clone()),
                 Phase::Waiting { .. } => Event::Retry,
-                Phase::Deploying {
-                    target,
-                    step: Step::Script,
-                    ..
-                } => {
-                    script_ran_for = Some(target.clone());
+                Phase::Deploying { target, step, .. } => {
+                    let begun = matches!(step, Step::Fetch | Step::Script);
+                    let begun_now = begun && now != *state;
+                    assert!(!begun_now || !now.bad.contains(target), "from {state:?}");
                     Event::Done
                 }
-                Phase::Deploying { .. } => Event::Done,
                 Phase::Stopped(_) => panic!("nobody told it to stop"),
             };
             now = now.step(event).0;
         }
-        assert_eq!(
-            now.phase,
-            Phase::Watching {
-                seen: Some(newest.clone())
-            },
-            "from {state:?}"
-        );
-        if state.deployed() != Some(&newest) || state.unfinished().is_some() {
-            let saving = matches!(
-                &state.phase,
-                Phase::Deploying {
-                    step: Step::Save | Step::Switch | Step::Clean,
-                    ..
-                } | Phase::Waiting {
-                    resume: Resume::Save,
-                    ..
-                }
-            );
-            assert!(
-                saving || script_ran_for.is_some(),
-                "no script from {state:?}"
-            );
-        }
-        // `seen` without a deployment stands only where the channel went back to it.
+        assert_eq!(now.phase, Phase::Watching, "from {state:?}");
+        assert_eq!(now.seen.as_ref(), Some(&newest), "from {state:?}");
         assert_eq!(now.unfinished(), None, "from {state:?}");
-        assert_eq!(now.deployed(), Some(&newest), "from {state:?}");
+        if now.bad.contains(&newest) {
+            // What was deployed, or was on its way from a script that had succeeded.
+            let on_its_way = match &state.phase {
+                Phase::Deploying { target, .. } | Phase::Waiting { target, .. } => Some(target),
+                _ => None,
+            };
+            let before = [state.deployed(), on_its_way];
+            let recovering = state.phase == Phase::Recovering;
+            assert!(
+                recovering || before.contains(&now.deployed()),
+                "from {state:?}"
+            );
+        } else {
+            assert_eq!(now.deployed(), Some(&newest), "from {state:?}");
+        }
     }
 }
 
@@ -204,16 +208,19 @@ fn no_state_waits_for_what_nobody_started() {
                     .filter(|action| matches!(action, Action::Retry { .. }))
                     .count();
                 let expected = match &next.phase {
-                    // The work goes on while it is told to stop.
+                    // The work goes on while it is told to stop, and while others are forgiven; so
+                    // does the look.
                     Phase::Deploying { .. } | Phase::Recovering if *event == Event::Shutdown => {
                         (0, 0, 0)
                     }
+                    Phase::Deploying { .. } | Phase::Recovering | Phase::Watching
+                        if *event == Event::Forgiven && next.phase == state.phase =>
+                    {
+                        (0, 0, 0)
+                    }
                     Phase::Deploying { .. } => (1, 0, 0),
-                    Phase::Watching { .. } => (0, 1, 0),
-                    Phase::Waiting {
-                        resume: Resume::Save,
-                        ..
-                    } => (0, 0, 1),
+                    Phase::Watching => (0, 1, 0),
+                    Phase::Waiting { resume, .. } if !resume.gives_way() => (0, 0, 1),
                     // Already waiting: only the watch begins anew.
                     Phase::Waiting { .. } if matches!(state.phase, Phase::Waiting { .. }) => {
                         (0, 1, 0)
@@ -249,7 +256,7 @@ fn events_that_mean_nothing_change_nothing() {
 fn only_a_saved_release_becomes_the_deployed_one() {
     for (state, steps) in explore(Mode::Follow) {
         for (event, next, _) in steps {
-            if next.deployed != state.deployed && !matches!(event, Event::Recovered { .. }) {
+            if next.deployed != state.deployed && !matches!(event, Event::Recovered(_)) {
                 let saved = matches!(
                     &state.phase,
                     Phase::Deploying { target, step: Step::Save, .. } if next.deployed.as_ref() == Some(target)
@@ -272,6 +279,11 @@ fn the_script_is_never_run_twice_without_a_pause_or_another_release() {
             continue;
         };
         for (event, next, _) in steps {
+            if *event == Event::Refused && !state.stopping && state.deployed() != Some(target) {
+                assert!(
+                    matches!(&next.phase, Phase::Deploying { target: failed, step: Step::Undo, .. } if failed == target)
+                );
+            }
             if *event == Event::Failed && !state.stopping {
                 let Phase::Waiting {
                     target: waiting,
@@ -283,6 +295,39 @@ fn the_script_is_never_run_twice_without_a_pause_or_another_release() {
                 };
                 assert_eq!(waiting, target);
                 assert!(*failures >= 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn only_what_was_begun_is_undone() {
+    for mode in [Mode::Follow, Mode::Once] {
+        for (state, steps) in explore(mode) {
+            for (event, next, _) in steps {
+                let begun = |id: &Id| {
+                    matches!(
+                        &next.phase,
+                        Phase::Deploying { target, step: Step::Script, .. } if target == id
+                    ) || matches!(event, Event::Recovered(_))
+                };
+                if let Some(id) = &next.unfinished
+                    && state.unfinished.as_ref() != Some(id)
+                {
+                    assert!(begun(id), "{state:?} {event:?}");
+                }
+                if let Phase::Deploying {
+                    target,
+                    step: Step::Undo,
+                    ..
+                } = &next.phase
+                {
+                    assert_eq!(
+                        next.unfinished.as_ref(),
+                        Some(target),
+                        "{state:?} {event:?}"
+                    );
+                }
             }
         }
     }

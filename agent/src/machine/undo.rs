@@ -1,0 +1,59 @@
+//! The way back: from a release whose check or script said no to the deployed one, what is
+//! then not tried again, and how it is forgiven. Part of `machine`.
+
+use super::{Action, Exit, Id, Pause, Phase, Report, Resume, State, Step};
+
+impl State {
+    /// The release is not to be deployed again, and the host goes back.
+    pub(super) fn condemn(&mut self, target: Id) -> Vec<Action> {
+        self.bad.insert(target.clone());
+        self.begin_undo(target)
+    }
+
+    /// The host goes back from `unfinished`, whose script was begun.
+    pub(super) fn begin_undo(&mut self, unfinished: Id) -> Vec<Action> {
+        let mut actions = vec![Action::Report(Report::Undoing(unfinished.clone()))];
+        actions.extend(self.begin(unfinished, 0, Step::Undo));
+        actions
+    }
+
+    /// The host is back.
+    pub(super) fn undone(&mut self, failed: Id) -> Vec<Action> {
+        self.unfinished = None;
+        let mut actions = vec![Action::Report(Report::RolledBack {
+            failed,
+            back: self.deployed.clone(),
+        })];
+        actions.extend(match self.seen.clone() {
+            _ if self.stopping => self.stop_when_told(),
+            // An earlier run began the way back: the look is still to come.
+            None => self.watch(Pause::None),
+            Some(seen) if self.bad.contains(&seen) => self.rest(Exit::Failure),
+            // It was forgiven meanwhile.
+            Some(seen) => self.seen(seen, None),
+        });
+        actions
+    }
+
+    /// The bad-list is empty again: what waited for that is tried at once.
+    pub(super) fn forgiven(&mut self, phase: Phase) -> Vec<Action> {
+        let waited = self
+            .seen
+            .clone()
+            .filter(|seen| self.bad.contains(seen) && self.deployed.as_ref() != Some(seen));
+        self.bad.clear();
+        match (phase, waited) {
+            (Phase::Watching, Some(seen)) => self.seen(seen, None),
+            (
+                Phase::Waiting {
+                    target,
+                    resume: Resume::Undo,
+                    ..
+                },
+                Some(seen),
+            ) => self.seen(seen, Some((target, Resume::Undo))),
+            (Phase::Waiting { target, resume, .. }, _) => self.begin(target, 0, resume.step()),
+            _ => Vec::new(),
+        }
+    }
+}
