@@ -11,6 +11,9 @@ use crate::{origin::Origin, unpacking::Unpacking};
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
 ///
+/// A verb may stand first: run does what is done without one, once is -once; status says what is
+/// deployed, and retry has tried again what failed (status --help and retry --help say more).
+///
 /// Every flag may be written with one dash or two: -name x, --name x, -name=x. Exit status:
 /// 0 done or told to stop, 1 failed, 2 wrong usage.
 #[derive(Debug, Parser)]
@@ -86,7 +89,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
     keep: Option<u16>,
     /// Remove unreferenced unpacked files after successful switch: -keep 0, unless -keep says more.
-    /// No release is left then that `deploy-agent rollback` could go back to
+    /// No release is left then that could be gone back to
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     cleanold: bool,
     /// Look once: exit with 0 when the release is deployed, now or already, with 1 otherwise

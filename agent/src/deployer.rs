@@ -319,7 +319,7 @@ impl<S: Source> Executor for Deployer<S> {
         let journal = self.journal();
         let bad = journal.entry().bad.iter().find(|bad| bad.id == *id)?;
         Some(format!(
-            "{} failed at {}: {}",
+            "{} failed at {:.0}: {}",
             bad.name(),
             bad.when,
             bad.why
@@ -327,7 +327,8 @@ impl<S: Source> Executor for Deployer<S> {
     }
 
     async fn forgive(&self) -> Result<(), AgentError> {
-        self.note(|entry| entry.bad.clear())
+        self.note(|entry| entry.bad.clear())?;
+        self.directory.remove_retry()
     }
 }
 

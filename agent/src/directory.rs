@@ -5,6 +5,7 @@
 //! lock                      held while an agent works here, with its process id
 //! state.json                the release that is deployed
 //! journal.json              what is being done
+//! retry                     there while somebody asks to try again what failed
 //! cache/<algorithm>/<hex>   layers as fetched, <hex>.part while they come
 //! unpacked/<id>/            complete trees; unpacked/.staging-<id>/ while one is made
 //! current                   → unpacked/<id>
@@ -13,8 +14,9 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use deploy_spec::Digest;
@@ -26,10 +28,20 @@ use crate::{
     file::{self, TEMPORARY},
 };
 
+/// Held while an agent works in the directory.
+const LOCK: &str = "lock";
+/// What is deployed, unless it is kept elsewhere.
+const STATE: &str = "state.json";
+const JOURNAL: &str = "journal.json";
+/// There while the bad-list is to be cleared.
+const RETRY: &str = "retry";
 /// Trees under this name are being made.
 const STAGING: &str = ".staging-";
 /// More than any process id has.
 const PID_DIGITS: u64 = 20;
+/// How often the lock is tried: whoever asks who is there has it for a moment.
+const LOCK_TRIES: u32 = 10;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// A directory that this process, and no other agent, works in; released when dropped.
 #[derive(Debug)]
@@ -67,7 +79,7 @@ impl Directory {
         let lock = lock(&root)?;
         let state = match state {
             Some(state) => writable_place(state)?,
-            None => root.join("state.json"),
+            None => root.join(STATE),
         };
         let directory = Self {
             root,
@@ -91,7 +103,23 @@ impl Directory {
 
     /// Returns the journal.
     pub(crate) fn journal(&self) -> PathBuf {
-        self.root.join("journal.json")
+        self.root.join(JOURNAL)
+    }
+
+    /// Whether somebody asked to try again what failed.
+    pub(crate) fn is_retry_wanted(&self) -> bool {
+        self.root.join(RETRY).exists()
+    }
+
+    /// Tells whoever asked that it is done.
+    pub(crate) fn remove_retry(&self) -> Result<(), AgentError> {
+        let path = self.root.join(RETRY);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(AgentError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns the directory of the fetched layers.
@@ -199,6 +227,71 @@ impl Directory {
     }
 }
 
+/// The directory of an agent, seen from outside: read, and never locked for longer than a
+/// moment.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) journal: PathBuf,
+    pub(crate) retry: PathBuf,
+    lock: PathBuf,
+}
+
+impl Place {
+    /// Returns the directory that an agent works in, or has worked in.
+    ///
+    /// # Errors
+    /// [`AgentError::NoAgent`] where none ever has; [`AgentError::Io`].
+    pub(crate) fn find(root: &Path, state: Option<&Path>) -> Result<Self, AgentError> {
+        let no_agent = || AgentError::NoAgent {
+            directory: root.to_owned(),
+        };
+        let lock = root.join(LOCK);
+        match lock.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(no_agent()),
+            Err(error) => return Err(AgentError::io("read", lock)(error)),
+        }
+        let root = root
+            .canonicalize()
+            .map_err(AgentError::io("open directory", root))?;
+        Ok(Self {
+            state: state.map_or_else(|| root.join(STATE), Path::to_owned),
+            journal: root.join(JOURNAL),
+            retry: root.join(RETRY),
+            lock: root.join(LOCK),
+            root,
+        })
+    }
+
+    /// Returns whether an agent works there, and its process, where the lock says so.
+    pub(crate) fn agent(&self) -> Result<Option<Option<u32>>, AgentError> {
+        let mut file = File::open(&self.lock).map_err(AgentError::io("open", &self.lock))?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                drop(Lock(file));
+                Ok(None)
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(holder(&mut file))),
+            Err(errno) => Err(AgentError::io("lock", &self.lock)(errno.into())),
+        }
+    }
+
+    /// Whether a process has the lock file open. A number alone says nothing: it may be that of
+    /// a process in another container.
+    pub(crate) fn is_open_in(&self, pid: u32) -> bool {
+        let identity = |path: &Path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let lock = identity(&self.lock);
+        let files = fs::read_dir(format!("/proc/{pid}/fd"));
+        let files = files.into_iter().flatten().flatten();
+        lock.is_some() && { files }.any(|file| identity(&file.path()) == lock)
+    }
+}
+
 /// Returns names and paths in a directory; names that are no text are none of the agent's.
 pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, AgentError> {
     let mut entries = Vec::new();
@@ -237,7 +330,7 @@ fn writable_place(path: &Path) -> Result<PathBuf, AgentError> {
 /// Takes the lock and writes who holds it. The system gives it back when the process ends,
 /// however it ends.
 fn lock(root: &Path) -> Result<Lock, AgentError> {
-    let path = root.join("lock");
+    let path = root.join(LOCK);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -245,19 +338,19 @@ fn lock(root: &Path) -> Result<Lock, AgentError> {
         .truncate(false)
         .open(&path)
         .map_err(AgentError::io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            // A holder that has not written yet stays unnamed.
-            let holder = (&mut file).take(PID_DIGITS).read_to_string(&mut text).ok();
-            let holder = holder.and_then(|_| text.trim().parse().ok());
+    let mut tries = 1;
+    while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if errno != rustix::io::Errno::WOULDBLOCK {
+            return Err(AgentError::io("lock", path)(errno.into()));
+        }
+        if tries == LOCK_TRIES {
             return Err(AgentError::Locked {
                 directory: root.to_owned(),
-                holder,
+                holder: holder(&mut file),
             });
         }
-        Err(errno) => return Err(AgentError::io("lock", path)(errno.into())),
+        tries += 1;
+        std::thread::sleep(BETWEEN_TRIES);
     }
     let write = |file: &mut File| -> std::io::Result<()> {
         file.set_len(0)?;
@@ -266,6 +359,14 @@ fn lock(root: &Path) -> Result<Lock, AgentError> {
     };
     write(&mut file).map_err(AgentError::io("write", path))?;
     Ok(Lock(file))
+}
+
+/// Returns who holds the lock, where the file says so: a holder that has not written yet stays
+/// unnamed.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(PID_DIGITS).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -282,8 +383,15 @@ mod tests {
             matches!(error, AgentError::Locked { holder, .. } if holder == expected),
             "{error}"
         );
+        let seen = Place::find(place.path(), None).unwrap();
+        assert_eq!(seen.agent().unwrap(), Some(expected));
+        assert!(seen.is_open_in(std::process::id()));
+        assert!(!seen.is_open_in(1) || std::process::id() == 1);
         drop(first);
+        assert_eq!(seen.agent().unwrap(), None);
         Directory::open(place.path(), None).unwrap();
+        let error = Place::find(&place.path().join("unpacked"), None).unwrap_err();
+        assert!(matches!(error, AgentError::NoAgent { .. }), "{error}");
     }
 
     #[test]

@@ -20,6 +20,35 @@ pub enum AgentError {
         /// Its process, where the lock file says so.
         holder: Option<u32>,
     },
+    /// No agent has ever worked in the directory.
+    #[error("no agent has worked in `{}`\nhint: name the agent's directory by -dir", directory.display())]
+    NoAgent {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A document of the agent cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The agent was asked for something and has not done it.
+    #[error(
+        "the agent{} in `{}` {reason}\nhint: it will try again what failed when it is started the next time, or gets SIGHUP",
+        holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+        directory.display()
+    )]
+    Unanswered {
+        /// The directory.
+        directory: PathBuf,
+        /// Its process, where the lock file says so.
+        holder: Option<u32>,
+        /// Why, as a verb.
+        reason: &'static str,
+    },
     /// A file system operation failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {

@@ -1,31 +1,40 @@
-//! `deploy-agent`: flags → one runner → an exit status.
+//! `deploy-agent`: a verb and flags → one runner, or one answer → an exit status.
 
 mod arguments;
 mod log;
 mod origin;
 mod settings;
 mod unpacking;
+mod verbs;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{io::Write, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
-use clap::Parser;
 use deploy_agent::{
-    Check, Deployer, Directory, Hook, Pauses, Runner, Script, Settings, Signal, Signals,
+    Check, Deployer, Directory, Hook, Pauses, Retried, Runner, Script, Settings, Signal, Signals,
+    Status,
     machine::{Exit, Mode, OnFailure},
 };
 use tokio::signal::unix::{self, SignalKind};
 
 use arguments::Arguments;
+use verbs::{Output, PlaceArguments, StatusArguments, Verb};
 
 fn main() -> ExitCode {
     let arguments = deploy_spec::arguments::normalise(std::env::args_os());
-    let arguments = match Arguments::try_parse_from(arguments) {
-        Ok(arguments) => arguments,
+    let verb = match verbs::parse(arguments) {
+        Ok(verb) => verb,
         Err(error) => return log::usage(&error).into(),
     };
-    log::start(arguments.v);
-    match run(&arguments) {
+    let done = match &verb {
+        Verb::Run(arguments) => {
+            log::start(arguments.v);
+            run(arguments)
+        }
+        Verb::Status(arguments) => status(arguments),
+        Verb::Retry(arguments) => retry(&arguments.place),
+    };
+    match done {
         Ok(Exit::Success) => ExitCode::SUCCESS,
         Ok(Exit::Failure) => ExitCode::FAILURE,
         Err(error) => {
@@ -33,6 +42,39 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn status(arguments: &StatusArguments) -> Result<Exit> {
+    let PlaceArguments { dir, state } = &arguments.place;
+    let status = Status::load(dir, state.as_deref())?;
+    let text = match arguments.output {
+        Output::Text => status.to_string(),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(&status)?),
+    };
+    say(&text)
+}
+
+fn retry(place: &PlaceArguments) -> Result<Exit> {
+    let text = match deploy_agent::retry(&place.dir, place.state.as_deref())? {
+        Retried::ByAgent(pid) => {
+            format!("the agent (pid {pid}) deploys again what failed before\n")
+        }
+        Retried::ForTheNext(0) => "no release is bad; no agent runs\n".to_owned(),
+        Retried::ForTheNext(1) => {
+            "one release may be deployed again: no agent runs, the next one does so\n".to_owned()
+        }
+        Retried::ForTheNext(count) => {
+            format!("{count} releases may be deployed again: no agent runs, the next one does so\n")
+        }
+    };
+    say(&text)
+}
+
+fn say(text: &str) -> Result<Exit> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).context("cannot answer")?;
+    stdout.flush().context("cannot answer")?;
+    Ok(Exit::Success)
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {

@@ -58,6 +58,12 @@ impl<S: Source> Deployer<S> {
             entry.deployed = Some(record.clone().into());
         }
         *self.journal() = Journal::new(path, entry.clone());
+        if self.directory.is_retry_wanted() {
+            tracing::info!("what failed before may be tried again, as somebody asked for");
+            entry.bad.clear();
+            self.note(|entry| entry.bad.clear())?;
+            self.directory.remove_retry()?;
+        }
         let deployed = deployed
             .map(|record| record.id)
             .filter(|id| self.still_there(id));
