@@ -6,12 +6,13 @@
 
 use bytes::Bytes;
 use deploy_spec::{Digest, Hasher};
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 
 use super::{
-    data::{BlobData, Completion, Pieces, Progress, Sink},
+    data::{BlobData, Completion, Progress, Sink},
     error::{BodyError, StoreError},
     fence::Fence,
+    held::Held,
     keys::DataId,
     objects::Version,
 };
@@ -19,13 +20,9 @@ use super::{
 const KIB: usize = 1024;
 /// Blobs up to this size live in the record that publishes them.
 pub(crate) const INLINE_MAX: usize = 64 * KIB;
-/// A piece is handed over after this many frames even where it is small: each one keeps the
-/// buffer alive that it arrived in.
-const FRAMES_MAX: usize = 1024;
-
 /// A blob on its way in.
-pub(crate) struct Ingest {
-    pieces: Pieces,
+pub(crate) struct Ingest<'a> {
+    store: &'a dyn BlobData,
     sink: Box<dyn Sink>,
     data: DataId,
     /// Raised before anything is written that another writer could be writing to.
@@ -33,7 +30,7 @@ pub(crate) struct Ingest {
     /// Has seen what is in the sink, and not what is held.
     hasher: Hasher,
     written: u64,
-    held: Vec<Bytes>,
+    held: Held,
 }
 
 /// An unfinished blob at rest.
@@ -62,29 +59,26 @@ pub(crate) enum Place {
     Data(DataId),
 }
 
-/// One filling of the buffer.
-struct Filled {
-    pieces: Vec<Bytes>,
-    /// Set where the body is over, for better or worse.
-    end: Option<Result<(), BodyError>>,
-}
-
-impl Ingest {
+impl<'a> Ingest<'a> {
     /// Goes on behind what is at rest. Where others could go on as well, `fence` keeps them out.
     pub(crate) fn resume(
-        store: &dyn BlobData,
+        store: &'a dyn BlobData,
         data: DataId,
         suspended: Suspended,
         fence: Option<Fence>,
     ) -> Self {
         Self {
-            pieces: store.pieces(),
+            store,
+            held: Held::new(
+                store.pool().clone(),
+                suspended.progress.length,
+                suspended.tail,
+            ),
             written: suspended.progress.length,
             sink: store.sink(data.key(), suspended.progress),
             data,
             fence,
             hasher: suspended.hasher,
-            held: suspended.tail,
         }
     }
 
@@ -122,29 +116,31 @@ impl Ingest {
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
     ) -> Result<Result<(), BodyError>, StoreError> {
-        let wanted = self.pieces.wanted;
-        let mut filled = fill(&mut body, std::mem::take(&mut self.held), wanted).await;
+        let wanted = self.store.pieces().wanted;
+        let mut end = self.held.fill(&mut body, wanted).await;
         loop {
-            if let Some(end) = filled.end {
-                self.held = filled.pieces;
+            if let Some(end) = end {
                 return Ok(end);
             }
-            let length = size(&filled.pieces);
+            let pieces = self.held.take_full();
+            let length = size(&pieces);
             self.fence_off(length).await?;
-            let append = self.sink.append(self.hasher.clone(), filled.pieces);
-            let (hasher, next) = tokio::join!(append, fill(&mut body, Vec::new(), wanted));
+            let wanted = self.store.pieces().wanted;
+            let append = self.sink.append(self.hasher.clone(), pieces);
+            let (hasher, filled) = tokio::join!(append, self.held.fill(&mut body, wanted));
             self.hasher = hasher?;
             self.written += length;
-            filled = next;
+            end = filled;
         }
     }
 
     /// Writes what is held.
     async fn flush(&mut self) -> Result<(), StoreError> {
-        let held = std::mem::take(&mut self.held);
+        let held = self.held.take_gathered();
         if !held.is_empty() {
-            self.fence_off(size(&held)).await?;
-            self.written += size(&held);
+            let length = size(&held);
+            self.fence_off(length).await?;
+            self.written += length;
             self.hasher = self.sink.append(self.hasher.clone(), held).await?;
         }
         Ok(())
@@ -152,12 +148,12 @@ impl Ingest {
 
     /// True where all of the blob is held, and little.
     fn is_small(&self) -> bool {
-        self.written == 0 && size(&self.held) <= INLINE_MAX as u64
+        self.written == 0 && self.held.length() <= INLINE_MAX as u64
     }
 
     /// Puts the blob to rest: everything but the tail is on stable storage on return.
     pub(crate) async fn suspend(&mut self) -> Result<Suspended, StoreError> {
-        if !self.is_small() && size(&self.held) >= self.pieces.minimum as u64 {
+        if !self.is_small() && self.held.length() >= self.store.pieces().minimum as u64 {
             self.flush().await?;
         }
         let progress = match self.written {
@@ -167,7 +163,7 @@ impl Ingest {
         Ok(Suspended {
             progress,
             hasher: self.hasher.clone(),
-            tail: std::mem::take(&mut self.held),
+            tail: self.held.take(),
         })
     }
 
@@ -183,7 +179,7 @@ impl Ingest {
         beside: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<Settled, StoreError> {
         let mut place = if self.is_small() {
-            let bytes = joined(std::mem::take(&mut self.held));
+            let bytes = self.held.take_joined();
             self.hasher = Hasher::new(expected.algorithm());
             self.hasher.update(&bytes);
             self.written = bytes.len() as u64;
@@ -229,46 +225,4 @@ impl Ingest {
 
 fn size(pieces: &[Bytes]) -> u64 {
     pieces.iter().map(|piece| piece.len() as u64).sum()
-}
-
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    match pieces.len() {
-        // A frame may be a small part of a large buffer, but this one is not kept for long.
-        0 | 1 => pieces.pop().unwrap_or_default(),
-        _ => pieces.concat().into(),
-    }
-}
-
-/// Reads until at least `wanted` bytes are there or the body ends.
-async fn fill(
-    body: &mut (impl Stream<Item = Result<Bytes, BodyError>> + Unpin),
-    mut pieces: Vec<Bytes>,
-    wanted: usize,
-) -> Filled {
-    let mut length = size(&pieces);
-    while length < wanted as u64 && (pieces.len() < FRAMES_MAX || length < INLINE_MAX as u64) {
-        match body.next().await {
-            None => {
-                return Filled {
-                    pieces,
-                    end: Some(Ok(())),
-                };
-            }
-            Some(Err(error)) => {
-                return Filled {
-                    pieces,
-                    end: Some(Err(error)),
-                };
-            }
-            Some(Ok(piece)) => {
-                length += piece.len() as u64;
-                pieces.push(piece);
-            }
-        }
-    }
-    if pieces.len() >= FRAMES_MAX && length < wanted as u64 {
-        // Many tiny frames: give their buffers back.
-        pieces = vec![pieces.concat().into()];
-    }
-    Filled { pieces, end: None }
 }

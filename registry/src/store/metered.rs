@@ -24,7 +24,7 @@ use object_store::{
 use tracing::Instrument as _;
 
 use super::{
-    data::{BlobData, Completion, Pieces, Progress, Sink},
+    data::{BlobData, Completion, Pieces, Pool, Progress, Sink},
     error::StoreError,
     keys::DataId,
     meter::{Meter, Operation, Outcome},
@@ -268,6 +268,10 @@ impl<D> MeteredData<D> {
 impl<D: BlobData> BlobData for MeteredData<D> {
     fn pieces(&self) -> Pieces {
         self.data.pieces()
+    }
+
+    fn pool(&self) -> &Pool {
+        self.data.pool()
     }
 
     fn sink(&self, key: Path, progress: Progress) -> Box<dyn Sink> {

@@ -20,6 +20,7 @@ mod collect;
 mod data;
 mod error;
 mod fence;
+mod held;
 mod ingest;
 mod keys;
 mod local;

@@ -179,7 +179,7 @@ impl Store {
 
     /// Cleans up after an attempt to close an upload: what is of the wrong digest ends with it,
     /// anything else may be tried again.
-    async fn end_attempt(&self, mut session: Session, mut ingest: Ingest, error: &StoreError) {
+    async fn end_attempt(&self, mut session: Session, mut ingest: Ingest<'_>, error: &StoreError) {
         let raised = ingest.raised();
         self.abandon(&session.record.repository, &mut ingest).await;
         let closed_before = session.record.state == SessionState::Closing;
@@ -231,7 +231,7 @@ impl Store {
 
     /// Removes what an attempt has written and nothing speaks of. What the store does not take
     /// back now is asked for again later.
-    async fn abandon(&self, repository: &RepositoryName, ingest: &mut Ingest) {
+    async fn abandon(&self, repository: &RepositoryName, ingest: &mut Ingest<'_>) {
         if let Some((data, progress)) = ingest.abandon().await {
             self.leave_to_expiry(repository, data, progress).await;
         }
@@ -241,7 +241,7 @@ impl Store {
     async fn take_whole(
         &self,
         repository: &RepositoryName,
-        ingest: &mut Ingest,
+        ingest: &mut Ingest<'_>,
         range: Option<ByteRange>,
         body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
         digest: &Digest,
@@ -301,7 +301,7 @@ fn check_order(session: &Session, range: Option<ByteRange>) -> Result<(), StoreE
 /// # Errors
 /// [`StoreError::LengthMismatch`] where it is not as long as its range says.
 async fn take_chunk(
-    ingest: &mut Ingest,
+    ingest: &mut Ingest<'_>,
     range: Option<ByteRange>,
     body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
 ) -> Result<Result<(), BodyError>, StoreError> {

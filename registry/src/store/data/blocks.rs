@@ -13,87 +13,13 @@ use std::{
     io::{self, IoSlice},
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
+use bytes::Bytes;
 use rustix::{fs::OFlags, io::Errno};
 
-const KIB: usize = 1024;
-/// Offsets, lengths and addresses in memory are multiples of this: what any disk wants.
-const BLOCK: usize = 4 * KIB;
-/// What one buffer holds.
-const BUFFER: usize = 64 * KIB;
-/// Buffers that are kept for the next blob.
-const KEPT_MAX: usize = 64;
-
-/// A piece of a file: aligned in memory as it is in the file.
-pub(super) struct Buffer {
-    memory: Vec<u8>,
-    /// Where the first block begins in `memory`.
-    aligned: usize,
-    /// What is filled, counted from there.
-    start: usize,
-    end: usize,
-}
-
-impl Buffer {
-    /// Takes memory for a buffer, of which the first bytes stay unused.
-    fn new(memory: Vec<u8>, unused: usize) -> Self {
-        Self {
-            aligned: memory.as_ptr().align_offset(BLOCK).min(BLOCK),
-            memory,
-            start: unused,
-            end: unused,
-        }
-    }
-
-    /// Takes what fits of the bytes, and returns how many.
-    pub(super) fn fill(&mut self, bytes: &[u8]) -> usize {
-        let length = bytes.len().min(BUFFER - self.end);
-        let place = self.aligned + self.end..self.aligned + self.end + length;
-        self.end += length;
-        self.memory[place].copy_from_slice(&bytes[..length]);
-        length
-    }
-
-    /// Returns how many bytes it holds.
-    pub(super) fn length(&self) -> u64 {
-        (self.end - self.start) as u64
-    }
-
-    pub(super) fn is_full(&self) -> bool {
-        self.end == BUFFER
-    }
-
-    fn filled(&self) -> &[u8] {
-        &self.memory[self.aligned + self.start..self.aligned + self.end]
-    }
-}
-
-/// Buffers that nobody fills right now. Cheap to clone; all clones are one.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Pool {
-    /// Returns an empty buffer for what stands at `offset` in its file.
-    pub(super) fn take(&self, offset: u64) -> Buffer {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let memory = kept.unwrap_or_else(|| vec![0; BUFFER + BLOCK]);
-        let within = usize::try_from(offset % BLOCK as u64).unwrap_or_default();
-        Buffer::new(memory, within)
-    }
-
-    /// Keeps a buffer for others.
-    pub(super) fn give(&self, buffer: Buffer) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.len() < KEPT_MAX {
-            kept.push(buffer.memory);
-        }
-    }
-}
+use super::buffers::BLOCK;
 
 /// A file open for writing, past the page cache where that can be done.
 #[derive(Debug)]
@@ -125,19 +51,21 @@ impl BlockFile {
         &self.file
     }
 
-    /// Writes the buffers, one behind the other, and returns how many bytes went by the page
-    /// cache.
-    pub(super) fn write(&self, buffers: &[Buffer], offset: u64) -> io::Result<u64> {
-        let mut parts: Vec<&[u8]> = buffers.iter().map(Buffer::filled).collect();
+    /// Writes the pieces, one behind the other, and returns how many bytes went by the page
+    /// cache: all of them, where memory is not aligned as the file is.
+    pub(super) fn write(&self, pieces: &[Bytes], offset: u64) -> io::Result<u64> {
+        let mut parts: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
         // Up to the first block, and from the end of the last.
         let (mut head, mut tail): (&[u8], &[u8]) = (&[], &[]);
-        if let (Some(part), Some(buffer)) = (parts.first_mut(), buffers.first()) {
-            let within = buffer.start.next_multiple_of(BLOCK) - buffer.start;
-            (head, *part) = part.split_at(within.min(part.len()));
+        if let Some(part) = parts.first_mut() {
+            let within = offset.next_multiple_of(BLOCK as u64) - offset;
+            let within = usize::try_from(within).unwrap_or(BLOCK).min(part.len());
+            (head, *part) = part.split_at(within);
         }
         if let Some(part) = parts.last_mut() {
             (*part, tail) = part.split_at(part.len() / BLOCK * BLOCK);
         }
+        parts.retain(|part| !part.is_empty());
         let whole: usize = parts.iter().map(|part| part.len()).sum();
         let (first, last) = (offset + head.len() as u64, head.len() + whole);
         let cached = self.write_blocks(&parts, first)?;
@@ -146,10 +74,15 @@ impl BlockFile {
         Ok(cached + (head.len() + tail.len()) as u64)
     }
 
-    /// Writes whole blocks, and returns how many bytes went by the page cache after all.
+    /// Writes all but the ends, and returns how many bytes went by the page cache after all.
     fn write_blocks(&self, parts: &[&[u8]], offset: u64) -> io::Result<u64> {
+        let is_aligned = |part: &&[u8]| {
+            part.as_ptr().align_offset(BLOCK) == 0 && part.len().is_multiple_of(BLOCK)
+        };
         if let Some(direct) = &self.direct
             && !self.refused.load(Ordering::Relaxed)
+            && offset.is_multiple_of(BLOCK as u64)
+            && parts.iter().all(is_aligned)
         {
             match write_all(direct, parts, offset) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
@@ -186,6 +119,7 @@ fn write_all(file: &File, parts: &[&[u8]], offset: u64) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::data::buffers::{BUFFER, Pool};
 
     #[test]
     fn file_holds_what_was_written_wherever_it_begins_and_ends() {
@@ -204,28 +138,35 @@ mod tests {
                 BUFFER + 1,
                 2 * BUFFER,
             ] {
-                for direct in [true, false] {
+                let content = &bytes[start..start + length];
+                for (direct, aligned) in [(true, true), (true, false), (false, true)] {
                     let path = directory.path().join("data");
                     let file = File::create(&path).unwrap();
                     file.write_all_at(&bytes[..start], 0).unwrap();
                     let mut file = BlockFile::new(file, &path);
                     file.direct = file.direct.filter(|_| direct);
-                    let mut buffers = vec![pool.take(start as u64)];
-                    let mut rest = &bytes[start..start + length];
-                    while !rest.is_empty() {
-                        if buffers.last().unwrap().is_full() {
-                            buffers.push(pool.take(0));
-                        }
-                        let filled = buffers.last_mut().unwrap().fill(rest);
-                        rest = &rest[filled..];
-                    }
-                    let cached = file.write(&buffers, start as u64).unwrap();
+                    let pieces = match aligned {
+                        true => buffered(&pool, start as u64, content),
+                        false => content.chunks(5000).map(Bytes::copy_from_slice).collect(),
+                    };
+                    let cached = file.write(&pieces, start as u64).unwrap();
                     assert!(cached <= length as u64);
                     let found = std::fs::read(&path).unwrap();
                     assert!(found == bytes[..start + length], "{start} {length}");
-                    buffers.into_iter().for_each(|buffer| pool.give(buffer));
                 }
             }
         }
+    }
+
+    fn buffered(pool: &Pool, mut offset: u64, mut content: &[u8]) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        while !content.is_empty() {
+            let mut buffer = pool.take(offset);
+            let filled = buffer.fill(content);
+            content = &content[filled..];
+            offset += filled as u64;
+            pieces.push(Bytes::from(buffer));
+        }
+        pieces
     }
 }

@@ -18,18 +18,19 @@ use tokio::task::JoinHandle;
 
 use super::{
     BlobData, Completion, KIB, Pieces, Progress, Sink, blocking,
-    blocks::{BlockFile, Buffer, Pool},
+    blocks::BlockFile,
+    buffers::{BUFFER, Pool},
 };
 use crate::store::{
     error::StoreError,
     local::{Inner, LocalDirectory},
 };
 
-/// Two pieces are in memory for each upload, one of them twice: one that arrives, and one that
-/// is hashed and written. Each is handed to other threads, so they are large where few uploads
-/// are under way, and small where many are.
+/// Two pieces are in memory for each upload: one that arrives, and one that is hashed and
+/// written. Each is handed to other threads, so they are large while few uploads are under way,
+/// and small while many are.
 const PIECE_MAX: usize = 1024 * KIB;
-const PIECE_MIN: usize = 64 * KIB;
+const PIECE_MIN: usize = BUFFER;
 const PIECES: usize = 4 * PIECE_MAX;
 
 /// So much is in the page cache before the disk begins to take it, beside what arrives: what is
@@ -65,16 +66,18 @@ impl BlobData for LocalData {
         }
     }
 
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     fn sink(&self, key: Path, progress: Progress) -> Box<dyn Sink> {
         Box::new(LocalSink {
             path: self.inner.file(&key),
             inner: self.inner.clone(),
             _counted: self.sinks.clone(),
-            pool: self.pool.clone(),
             file: None,
             fresh: progress.length == 0,
             length: progress.length,
-            rest: None,
             writing: None,
             unflushed: 0,
             flushing: None,
@@ -102,14 +105,11 @@ struct LocalSink {
     inner: Arc<Inner>,
     _counted: Arc<()>,
     path: PathBuf,
-    pool: Pool,
     file: Option<Arc<BlockFile>>,
     /// Whether no progress speaks of the file.
     fresh: bool,
     /// How much was taken in.
     length: u64,
-    /// The last of it, while nothing is being written: it fills no buffer yet.
-    rest: Option<Buffer>,
     /// Writes what was handed over.
     writing: Option<JoinHandle<Result<Written, StoreError>>>,
     /// How much went by the page cache since the disk was last told to take it.
@@ -122,47 +122,24 @@ struct Written {
     file: Arc<BlockFile>,
     /// How much of it went by the page cache.
     cached: u64,
-    /// What fills no buffer, and waits for more.
-    rest: Option<Buffer>,
 }
 
 impl LocalSink {
     /// Returns what writes the pieces behind what was taken in, opening the file where that was
-    /// not done yet. Of the last bytes, those that fill no buffer are left, unless it `is_last`.
+    /// not done yet.
     fn write(
-        &mut self,
+        &self,
         pieces: Vec<Bytes>,
-        is_last: bool,
     ) -> impl FnOnce() -> Result<Written, StoreError> + Send + use<> {
-        let rest = self.rest.take();
-        let offset = self.length - rest.as_ref().map_or(0, Buffer::length);
-        let (file, pool) = (self.file.clone(), self.pool.clone());
+        let (offset, file) = (self.length, self.file.clone());
         let (inner, path) = (self.inner.clone(), self.path.clone());
         move || {
             let file = match file {
                 Some(file) => file,
                 None => Arc::new(BlockFile::new(open(&inner, &path, offset)?, &path)),
             };
-            let mut buffers: Vec<Buffer> = rest.into_iter().collect();
-            let mut end = offset + buffers.first().map_or(0, Buffer::length);
-            for piece in pieces {
-                let mut bytes = &piece[..];
-                while !bytes.is_empty() {
-                    if buffers.last().is_none_or(Buffer::is_full) {
-                        buffers.push(pool.take(end));
-                    }
-                    let Some(buffer) = buffers.last_mut() else {
-                        break;
-                    };
-                    let copied = buffer.fill(bytes);
-                    bytes = &bytes[copied..];
-                    end += copied as u64;
-                }
-            }
-            let rest = buffers.pop_if(|last| !is_last && !last.is_full());
-            let cached = file.write(&buffers, offset)?;
-            buffers.into_iter().for_each(|buffer| pool.give(buffer));
-            Ok(Written { file, cached, rest })
+            let cached = file.write(&pieces, offset)?;
+            Ok(Written { file, cached })
         }
     }
 
@@ -174,7 +151,6 @@ impl LocalSink {
                 .unwrap_or_else(|failed| Err(io::Error::other(failed).into()))?;
             self.file = Some(written.file);
             self.unflushed += written.cached;
-            self.rest = written.rest;
         }
         Ok(())
     }
@@ -204,15 +180,20 @@ impl LocalSink {
         }
     }
 
+    /// Returns the file, opened where that was not done yet.
+    async fn opened(&mut self) -> Result<Arc<BlockFile>, StoreError> {
+        self.written().await?;
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let opened = blocking(self.write(Vec::new())).await?;
+        Ok(self.file.insert(opened.file).clone())
+    }
+
     /// Waits until the file, cut to its length, and its name are on stable storage.
     async fn sync(&mut self) -> Result<(), StoreError> {
-        self.written().await?;
+        let opened = self.opened().await?;
         self.flushed().await?;
-        if self.file.is_none() {
-            let open = self.write(Vec::new(), false);
-            self.file = Some(blocking(open).await?.file);
-        }
-        let write = self.write(Vec::new(), true);
         let length = self.length;
         let (inner, path) = (self.inner.clone(), self.path.clone());
         // At the same time: on most file systems one write of their journal does for both.
@@ -221,8 +202,7 @@ impl LocalSink {
             None => Ok(()),
         });
         let content = blocking(move || {
-            let written = write()?;
-            let file = written.file.file();
+            let file = opened.file();
             // A longer attempt may have failed before.
             if file.metadata()?.len() > length {
                 file.set_len(length)?;
@@ -270,7 +250,7 @@ impl Sink for LocalSink {
     ) -> Result<Hasher, StoreError> {
         self.written().await?;
         self.flush_behind().await?;
-        let write = self.write(pieces.clone(), false);
+        let write = self.write(pieces.clone());
         self.length += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.writing = Some(tokio::task::spawn_blocking(write));
         blocking(move || {

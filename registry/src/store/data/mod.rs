@@ -3,6 +3,7 @@
 //! `objects` to read.
 
 mod blocks;
+mod buffers;
 mod local;
 mod multipart;
 
@@ -15,6 +16,7 @@ use futures::Stream;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use buffers::{BUFFER, Buffer, Pool};
 pub(crate) use local::LocalData;
 pub(crate) use multipart::MultipartData;
 
@@ -78,8 +80,12 @@ pub(crate) struct Pieces {
 /// A place for the data of blobs.
 #[async_trait]
 pub(crate) trait BlobData: Send + Sync + fmt::Debug {
-    /// Returns the sizes of pieces to hand to [`Sink::append`].
+    /// Returns the sizes of pieces to hand to [`Sink::append`] now; another time it may want
+    /// others.
     fn pieces(&self) -> Pieces;
+
+    /// Returns where memory for them comes from.
+    fn pool(&self) -> &Pool;
 
     /// Returns what writes behind the first `progress.length` bytes of `key`. Writes nothing
     /// yet; bytes behind that length, of an attempt that failed, are overwritten.

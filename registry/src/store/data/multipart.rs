@@ -22,7 +22,7 @@ use object_store::{
     path::Path,
 };
 
-use super::{BlobData, Completion, KIB, Parked, Parts, Pieces, Progress, Sink, blocking};
+use super::{BlobData, Completion, KIB, Parked, Parts, Pieces, Pool, Progress, Sink, blocking};
 use crate::store::{error::StoreError, ingest::INLINE_MAX, keys::DataId};
 
 /// S3 takes no smaller part, except the last one of an upload.
@@ -47,11 +47,11 @@ impl<S: ObjectStore + MultipartStore> MultipartObjectStore for S {}
 
 /// Data objects of such a store.
 #[derive(Clone)]
-pub(crate) struct MultipartData(Arc<dyn MultipartObjectStore>);
+pub(crate) struct MultipartData(Arc<dyn MultipartObjectStore>, Pool);
 
 impl MultipartData {
     pub(crate) fn new(store: Arc<dyn MultipartObjectStore>) -> Self {
-        Self(store)
+        Self(store, Pool::default())
     }
 }
 
@@ -68,6 +68,10 @@ impl BlobData for MultipartData {
             wanted: PART,
             minimum: INLINE_MAX,
         }
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.1
     }
 
     fn sink(&self, key: Path, progress: Progress) -> Box<dyn Sink> {
