@@ -5,6 +5,7 @@ mod hostile;
 mod inspected;
 mod layered;
 mod packed;
+mod returned;
 mod written;
 
 use std::{

@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::{
-        ffi::OsStrExt,
         fs::{PermissionsExt, symlink},
         net::UnixListener,
     },
@@ -12,7 +11,6 @@ use std::{
 };
 
 use deploy_spec::media_type::Compression;
-use proptest::prelude::*;
 
 use super::{
     super::{ArchiveError, PackOptions, Packed, UnpackOptions, inspect, pack},
@@ -302,77 +300,5 @@ fn gnu_tar_reads_what_is_packed_and_what_it_writes_is_read() {
             listing(directory.path()),
             "{format}"
         );
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Content {
-    File(Vec<u8>, bool),
-    Link(Vec<u8>),
-    Directory,
-}
-
-fn names() -> impl Strategy<Value = Vec<u8>> {
-    // Every byte that a file system takes, some much longer than a header holds.
-    let byte = any::<u8>().prop_filter("in a name", |byte| !matches!(byte, 0 | b'/'));
-    proptest::collection::vec(byte, 1..120).prop_filter("not special", |name| {
-        name != b"." && name != b".." && !name.starts_with(b".wh.")
-    })
-}
-
-fn trees() -> impl Strategy<Value = Vec<(Vec<Vec<u8>>, Content)>> {
-    let content = prop_oneof![
-        (
-            proptest::collection::vec(any::<u8>(), 0..2000),
-            any::<bool>()
-        )
-            .prop_map(|(bytes, run)| Content::File(bytes, run)),
-        names().prop_map(Content::Link),
-        Just(Content::Directory),
-    ];
-    proptest::collection::vec((proptest::collection::vec(names(), 1..4), content), 0..12)
-}
-
-fn plant(root: &Path, tree: &[(Vec<Vec<u8>>, Content)]) {
-    for (names, content) in tree {
-        let path = names.iter().fold(root.to_owned(), |path, name| {
-            path.join(std::ffi::OsStr::from_bytes(name))
-        });
-        if fs::create_dir_all(path.parent().unwrap()).is_err() || path.symlink_metadata().is_ok() {
-            continue;
-        }
-        match content {
-            Content::File(bytes, run) => {
-                fs::write(&path, bytes).unwrap();
-                let mode = if *run { 0o755 } else { 0o644 };
-                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            }
-            Content::Link(target) => symlink(std::ffi::OsStr::from_bytes(target), &path).unwrap(),
-            Content::Directory => fs::create_dir(&path).unwrap(),
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn unpacking_what_was_packed_gives_the_tree_again(tree in trees()) {
-        let source = tempfile::tempdir().unwrap();
-        plant(source.path(), &tree);
-        let options = PackOptions { compression: Compression::Zstd, source_date: None };
-        let (bytes, first) = packed(&[source.path().to_owned()], &options);
-        let place = Place::new();
-        place.unpack(&[bytes], &UnpackOptions::default()).unwrap();
-        let without_times = |root: &Path| -> Vec<_> {
-            let cut = |line: &String| {
-                let at = line.rfind('@').unwrap();
-                (line[..at].to_owned(), line[at..].split_once(' ').map(|(_, content)| content.to_owned()))
-            };
-            listing(root).iter().map(cut).collect()
-        };
-        prop_assert_eq!(without_times(source.path()), without_times(&place.root()));
-        let (_, again) = packed(&[place.root()], &options);
-        prop_assert_eq!(first, again);
     }
 }
