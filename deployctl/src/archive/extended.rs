@@ -1,7 +1,7 @@
 //! Extended attributes: which of an archive's are taken over, and setting them. Safe unless told
 //! otherwise, which is none.
 
-use std::{fmt, os::fd::AsFd, str::FromStr};
+use std::{collections::BTreeMap, fmt, os::fd::AsFd, str::FromStr};
 
 use rustix::{
     fs::{XattrFlags, fsetxattr},
@@ -115,22 +115,31 @@ pub(super) struct ExtendedAttributes {
 pub(super) type Attribute = (Box<[u8]>, Box<[u8]>);
 
 impl ExtendedAttributes {
-    /// Returns those of `found` that are allowed, within `maximum` bytes.
+    /// Returns those of `found` that are allowed, within `maximum` bytes, and whether all are. Of
+    /// a name given twice the last value holds; an empty one takes back what stood before it.
     pub(super) fn allowed(
         entry: &[u8],
         found: Vec<Attribute>,
         allowed: &[AttributePattern],
         maximum: u64,
-    ) -> Result<Extended, ArchiveError> {
+    ) -> Result<(Extended, bool), ArchiveError> {
         let is_allowed =
             |name: &[u8]| name.len() <= NAME_BYTES && allowed.iter().any(|one| one.matches(name));
-        let attributes: Vec<_> = found
-            .into_iter()
-            .filter(|(name, _)| is_allowed(name))
-            .collect();
-        if attributes.is_empty() {
-            return Ok(None);
+        let mut attributes = BTreeMap::new();
+        let mut are_all = true;
+        for (name, value) in found {
+            if !is_allowed(&name) {
+                are_all = false;
+            } else if value.is_empty() {
+                attributes.remove(&name);
+            } else {
+                attributes.insert(name, value);
+            }
         }
+        if attributes.is_empty() {
+            return Ok((None, are_all));
+        }
+        let attributes: Vec<_> = attributes.into_iter().collect();
         let all = Self {
             entry: entry.into(),
             attributes: attributes.into(),
@@ -142,12 +151,7 @@ impl ExtendedAttributes {
                 maximum,
             });
         }
-        Ok(Some(Box::new(all)))
-    }
-
-    /// Returns how many there are.
-    pub(super) fn len(&self) -> usize {
-        self.attributes.len()
+        Ok((Some(Box::new(all)), are_all))
     }
 
     /// Returns how many bytes the names and values have.
@@ -222,8 +226,8 @@ mod tests {
             let found = vec![(name.into(), b"value"[..].into())];
             let allowed =
                 |patterns: &[_]| ExtendedAttributes::allowed(b"a", found.clone(), patterns, 100);
-            assert_eq!(allowed(&[]).unwrap(), None);
-            allowed(&patterns).unwrap().is_some()
+            assert_eq!(allowed(&[]).unwrap(), (None, false));
+            allowed(&patterns).unwrap().1
         };
         for (name, expected) in [
             (&b"user.a"[..], true),

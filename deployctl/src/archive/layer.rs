@@ -58,15 +58,15 @@ impl Reading {
             return Err(ArchiveError::refused(&entry.name, Rule::TargetTooLong));
         }
         let found = std::mem::take(&mut entry.found);
-        let count = found.len();
         // Links have none that anybody may set, and further names have those of their file.
         if !matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory) {
-            return Ok(u64::from(count > 0));
+            return Ok(u64::from(!found.is_empty()));
         }
         let maximum = self.limits.attribute_bytes;
-        entry.extended = ExtendedAttributes::allowed(&entry.name, found, &self.allowed, maximum)?;
-        let kept = entry.extended.as_ref().map_or(0, |extended| extended.len());
-        Ok(u64::from(kept < count))
+        let (extended, are_all) =
+            ExtendedAttributes::allowed(&entry.name, found, &self.allowed, maximum)?;
+        entry.extended = extended;
+        Ok(u64::from(!are_all))
     }
 }
 

@@ -26,6 +26,7 @@ mod metadata;
 mod nodes;
 mod pack;
 mod path;
+mod pax;
 mod plan;
 mod reader;
 mod remove;

@@ -8,7 +8,8 @@ use super::{
     decode::Content,
     error::escape,
     extended::{Attribute, Extended},
-    header::{BLOCK, Kind, PaxRecords, RawHeader, Timestamp, text},
+    header::{BLOCK, Kind, RawHeader, Timestamp, text},
+    pax::PaxRecords,
 };
 
 /// Where a block of an old GNU sparse map says that another one follows.
