@@ -47,7 +47,8 @@ pub(super) struct UpkeepFlags {
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     gc_grace: Duration,
 
-    /// Requests a second to the storage while collecting, at most; 0 is without a bound.
+    /// Requests a second to the storage while collecting, at most, of which a change counts as
+    /// ten; 0 is without a bound.
     #[arg(long, value_name = "NUMBER", default_value_t = Upkeep::default().gc_rate)]
     gc_rate: u64,
 
@@ -101,8 +102,8 @@ pub(crate) struct GcVerb {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     gc_grace: Option<Duration>,
 
-    /// Requests a second to the storage, at most; 0 is without a bound [default: as it was
-    /// served, or 0].
+    /// Requests a second to the storage, at most, of which a change counts as ten; 0 is without
+    /// a bound [default: as it was served, or 0].
     #[arg(long, value_name = "NUMBER")]
     gc_rate: Option<u64>,
 

@@ -35,7 +35,8 @@ pub struct Upkeep {
     pub gc_interval: Option<Duration>,
     /// How long what nobody needs is kept.
     pub gc_grace: Duration,
-    /// Requests a second to the store while collecting, at most; 0 is without a bound.
+    /// Requests a second to the store while collecting, at most, of which a change counts as
+    /// ten; 0 is without a bound.
     pub gc_rate: u64,
     /// Time between two scrubs, by whichever replica; never without one.
     pub scrub_interval: Option<Duration>,

@@ -49,6 +49,9 @@ use super::{
 
 /// Steps that are under way at the same time: a store far away answers late.
 const AT_ONCE: usize = 8;
+/// A change takes as many turns as so many requests that read: it is up to three writes, each
+/// to stable storage, where those who push wait for theirs.
+const CHANGE: u32 = 10;
 /// Entries of a listing that come with one request, at least.
 const LISTED_AT_ONCE: usize = 256;
 /// While somebody serves the store, data without a record may be a push under way: it is
@@ -243,7 +246,7 @@ impl Round<'_> {
         let done = match self.is_dry() {
             true => true,
             false => {
-                self.turns(1).await?;
+                self.turns(CHANGE).await?;
                 let (store, key, data) = (self.store.clone(), key.clone(), data.cloned());
                 let step = async move {
                     match event {
