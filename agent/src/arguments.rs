@@ -12,7 +12,8 @@ use crate::{origin::Origin, unpacking::Unpacking};
 /// directory, runs a script that switches the host to it.
 ///
 /// A verb may stand first: run does what is done without one, once is -once; status says what is
-/// deployed, and retry has tried again what failed (status --help and retry --help say more).
+/// deployed, retry has tried again what failed, and rollback goes back to the release before (each
+/// of them says more with --help).
 ///
 /// Every flag may be written with one dash or two: -name x, --name x, -name=x. Exit status:
 /// 0 done or told to stop, 1 failed, 2 wrong usage.
@@ -89,7 +90,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
     keep: Option<u16>,
     /// Remove unreferenced unpacked files after successful switch: -keep 0, unless -keep says more.
-    /// No release is left then that could be gone back to
+    /// No release is left then that `deploy-agent rollback` could go back to
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     cleanold: bool,
     /// Look once: exit with 0 when the release is deployed, now or already, with 1 otherwise

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     cache::Cache,
-    directory::Directory,
+    directory::{Directory, Request},
     error::AgentError,
     hooks::{Check, Script},
     journal::{Entry, Journal, JournalStep},
@@ -125,6 +125,9 @@ impl<S: Source> Deployer<S> {
 
     /// Brings everything that the release needs into the cache.
     async fn fetch(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
+        if self.fetch_nothing(memory, id)? {
+            return Ok(());
+        }
         let release = tokio::select! {
             release = self.describe(memory, id) => release?,
             () = stop.stopped() => return Err(AgentError::Interrupted),
@@ -136,12 +139,28 @@ impl<S: Source> Deployer<S> {
         self.note(|entry| {
             entry.step = JournalStep::Fetch;
             entry.release = Some(remembered);
+            entry.wanted = entry.wanted.take().filter(|wanted| wanted == id);
         })?;
         if self.directory.has_tree(id) {
             tracing::debug!(release.id = %id, "its tree is there already");
             return Ok(());
         }
         self.fetch_layers(&release, stop).await
+    }
+
+    /// Whether the release was deployed before and everything of it is here, while the channel
+    /// has another one.
+    fn fetch_nothing(&self, memory: &Memory, id: &Id) -> Result<bool, AgentError> {
+        let seen = memory.manifest.as_ref().is_some_and(|(seen, _)| seen == id);
+        if seen || !self.directory.has_tree(id) {
+            return Ok(false);
+        }
+        let remembered = self.remembered(id);
+        self.note(|entry| {
+            entry.step = JournalStep::Fetch;
+            entry.release = Some(remembered);
+        })?;
+        Ok(true)
     }
 
     async fn fetch_layers(&self, release: &Release, stop: &Stop) -> Result<(), AgentError> {
@@ -179,8 +198,8 @@ impl<S: Source> Deployer<S> {
             source,
         };
         let Some((_, manifest)) = memory.manifest.as_ref().filter(|(seen, _)| seen == id) else {
-            // The machine deploys nothing that it has not seen.
-            return Err(AgentError::Interrupted);
+            // The machine deploys nothing that it has not seen, but for what was there before.
+            return Err(AgentError::NoWayBack { id: id.clone() });
         };
         let descriptor = Release::config_of(manifest).map_err(failed)?;
         let config = self.source.document(&descriptor, CONFIG_MAX).await?;
@@ -328,7 +347,15 @@ impl<S: Source> Executor for Deployer<S> {
 
     async fn forgive(&self) -> Result<(), AgentError> {
         self.note(|entry| entry.bad.clear())?;
-        self.directory.remove_retry()
+        self.directory.answer(Request::Retry)
+    }
+
+    fn is_asked(&self, request: Request) -> bool {
+        self.directory.is_asked(request)
+    }
+
+    async fn go_back(&self) -> Result<Id, AgentError> {
+        self.note_wanted()
     }
 }
 

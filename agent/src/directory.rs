@@ -5,7 +5,7 @@
 //! lock                      held while an agent works here, with its process id
 //! state.json                the release that is deployed
 //! journal.json              what is being done
-//! retry                     there while somebody asks to try again what failed
+//! retry, rollback           there while somebody asks for that
 //! cache/<algorithm>/<hex>   layers as fetched, <hex>.part while they come
 //! unpacked/<id>/            complete trees; unpacked/.staging-<id>/ while one is made
 //! current                   → unpacked/<id>
@@ -33,8 +33,26 @@ const LOCK: &str = "lock";
 /// What is deployed, unless it is kept elsewhere.
 const STATE: &str = "state.json";
 const JOURNAL: &str = "journal.json";
-/// There while the bad-list is to be cleared.
-const RETRY: &str = "retry";
+const UNPACKED: &str = "unpacked";
+
+/// What an agent can be asked for: a file, which is there until it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// To clear the bad-list.
+    Retry,
+    /// To go back to what was deployed before.
+    Rollback,
+}
+
+impl Request {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
 /// Trees under this name are being made.
 const STAGING: &str = ".staging-";
 /// More than any process id has.
@@ -106,14 +124,14 @@ impl Directory {
         self.root.join(JOURNAL)
     }
 
-    /// Whether somebody asked to try again what failed.
-    pub(crate) fn is_retry_wanted(&self) -> bool {
-        self.root.join(RETRY).exists()
+    /// Whether somebody asks for this.
+    pub(crate) fn is_asked(&self, request: Request) -> bool {
+        self.root.join(request.name()).exists()
     }
 
-    /// Tells whoever asked that it is done.
-    pub(crate) fn remove_retry(&self) -> Result<(), AgentError> {
-        let path = self.root.join(RETRY);
+    /// Tells whoever asks that it is seen to.
+    pub(crate) fn answer(&self, request: Request) -> Result<(), AgentError> {
+        let path = self.root.join(request.name());
         match fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(AgentError::io("remove", path)(error))
@@ -128,7 +146,7 @@ impl Directory {
     }
 
     fn unpacked(&self) -> PathBuf {
-        self.root.join("unpacked")
+        self.root.join(UNPACKED)
     }
 
     /// Returns where the tree of a release is, or would be.
@@ -234,7 +252,6 @@ pub(crate) struct Place {
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) journal: PathBuf,
-    pub(crate) retry: PathBuf,
     lock: PathBuf,
 }
 
@@ -259,10 +276,19 @@ impl Place {
         Ok(Self {
             state: state.map_or_else(|| root.join(STATE), Path::to_owned),
             journal: root.join(JOURNAL),
-            retry: root.join(RETRY),
             lock: root.join(LOCK),
             root,
         })
+    }
+
+    /// Returns the file of a request.
+    pub(crate) fn request(&self, request: Request) -> PathBuf {
+        self.root.join(request.name())
+    }
+
+    /// Whether the tree of a release is there.
+    pub(crate) fn has_tree(&self, id: &Digest) -> bool {
+        self.root.join(UNPACKED).join(id.file_name()).is_dir()
     }
 
     /// Returns whether an agent works there, and its process, where the lock says so.

@@ -37,7 +37,7 @@ pub enum AgentError {
     },
     /// The agent was asked for something and has not done it.
     #[error(
-        "the agent{} in `{}` {reason}\nhint: it will try again what failed when it is started the next time, or gets SIGHUP",
+        "the agent{} in `{}` {reason}",
         holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
         directory.display()
     )]
@@ -90,6 +90,9 @@ pub enum AgentError {
         /// The release that is recorded as deployed.
         id: Digest,
     },
+    /// No release was deployed before the deployed one, or all of them are bad.
+    #[error("nothing good was deployed before: there is nothing to go back to")]
+    NothingBefore,
     /// The source of releases failed.
     #[error(transparent)]
     Source(#[from] SourceError),

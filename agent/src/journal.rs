@@ -62,6 +62,9 @@ pub(crate) struct Entry {
     /// What was deployed before it, the last one first.
     #[serde(default)]
     pub(crate) history: Vec<Remembered>,
+    /// What somebody wants back and what is not deployed yet.
+    #[serde(default)]
+    pub(crate) wanted: Option<Digest>,
     /// What is not deployed again, the last one first.
     #[serde(default)]
     pub(crate) bad: Vec<Bad>,
@@ -116,8 +119,13 @@ pub(crate) struct HookRun {
 
 impl Entry {
     /// Returns what a run that ended in this step has left to be gone on with: behind the
-    /// script, which is not run again, or on the way back.
+    /// script, which is not run again, or on the way back; else what somebody wants.
     pub(crate) fn resume(&self) -> Option<(Digest, Resume)> {
+        self.on_the_way()
+            .or_else(|| Some((self.wanted.clone()?, Resume::Fetch)))
+    }
+
+    fn on_the_way(&self) -> Option<(Digest, Resume)> {
         let resume = match self.step {
             JournalStep::Switch | JournalStep::Check => Resume::Switch,
             JournalStep::Save => Resume::Save,
@@ -138,6 +146,12 @@ impl Entry {
         }
         self.bad.insert(0, bad);
         self.bad.truncate(BAD_MAX);
+    }
+
+    /// Returns the release that was deployed before, and was not left for being bad.
+    pub(crate) fn before(&self) -> Option<&Remembered> {
+        let bad = |known: &Remembered| self.bad.iter().any(|bad| bad.id == known.record.id);
+        self.history.iter().find(|known| !bad(known))
     }
 
     /// Notes that `release` is deployed from now on; of what was deployed before, `most` are

@@ -109,6 +109,14 @@ impl State {
                 vec![Action::Interrupt]
             }
             (phase, Event::Forgiven) => self.forgiven(phase),
+            (Phase::Watching, Event::GoBack(id)) if self.is_a_way_back(&id) => {
+                self.go_back(id, None)
+            }
+            (Phase::Waiting { target, resume, .. }, Event::GoBack(id))
+                if resume.gives_way() && self.is_a_way_back(&id) =>
+            {
+                self.go_back(id, Some(target))
+            }
             (Phase::Recovering, Event::Recovered(found)) => self.recovered(found),
             (Phase::Recovering, Event::Failed) => self.stop(Exit::Failure),
             (
@@ -146,7 +154,8 @@ impl State {
         self.bad = found.bad;
         match found.resume {
             Some((_, Resume::Fetch)) | None if self.stopping => self.stop_when_told(),
-            Some((_, Resume::Fetch)) | None => self.watch(Pause::None),
+            None => self.watch(Pause::None),
+            Some((target, Resume::Fetch)) => self.restore(target),
             Some((target, resume)) => {
                 self.unfinished = Some(target.clone());
                 let report = match resume {
@@ -246,11 +255,14 @@ impl State {
         if self.stopping {
             return self.stop_when_told();
         }
-        // What a run before this one left over was finished: the look is still to come.
-        if self.mode == Mode::Once && self.seen.is_some() {
-            return self.stop(Exit::Success);
+        match self.seen.clone() {
+            // What a run before this one left over was finished: the look is still to come.
+            None => self.watch(Pause::None),
+            Some(seen) if self.deployed.as_ref() == Some(&seen) => self.rest(Exit::Success),
+            Some(seen) if self.bad.contains(&seen) => self.rest(Exit::Failure),
+            // It was forgiven while the host went back from it.
+            Some(seen) => self.seen(seen, None),
         }
-        self.watch(Pause::None)
     }
 
     fn begin(&mut self, target: Id, failures: u32, step: Step) -> Vec<Action> {

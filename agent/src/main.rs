@@ -11,7 +11,7 @@ use std::{io::Write, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 use deploy_agent::{
-    Check, Deployer, Directory, Hook, Pauses, Retried, Runner, Script, Settings, Signal, Signals,
+    Asked, Check, Deployer, Directory, Hook, Pauses, Runner, Script, Settings, Signal, Signals,
     Status,
     machine::{Exit, Mode, OnFailure},
 };
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         }
         Verb::Status(arguments) => status(arguments),
         Verb::Retry(arguments) => retry(&arguments.place),
+        Verb::Rollback(arguments) => rollback(&arguments.place),
     };
     match done {
         Ok(Exit::Success) => ExitCode::SUCCESS,
@@ -55,19 +56,25 @@ fn status(arguments: &StatusArguments) -> Result<Exit> {
 }
 
 fn retry(place: &PlaceArguments) -> Result<Exit> {
-    let text = match deploy_agent::retry(&place.dir, place.state.as_deref())? {
-        Retried::ByAgent(pid) => {
-            format!("the agent (pid {pid}) deploys again what failed before\n")
-        }
-        Retried::ForTheNext(0) => "no release is bad; no agent runs\n".to_owned(),
-        Retried::ForTheNext(1) => {
-            "one release may be deployed again: no agent runs, the next one does so\n".to_owned()
-        }
-        Retried::ForTheNext(count) => {
-            format!("{count} releases may be deployed again: no agent runs, the next one does so\n")
-        }
+    let (asked, count) = deploy_agent::retry(&place.dir, place.state.as_deref())?;
+    let releases = match count {
+        0 => "no release is bad".to_owned(),
+        1 => "one release may be deployed again".to_owned(),
+        count => format!("{count} releases may be deployed again"),
     };
-    say(&text)
+    say(&format!("{releases}; {}\n", who(asked)))
+}
+
+fn rollback(place: &PlaceArguments) -> Result<Exit> {
+    let (asked, [from, to]) = deploy_agent::rollback(&place.dir, place.state.as_deref())?;
+    say(&format!("going back from {from} to {to}; {}\n", who(asked)))
+}
+
+fn who(asked: Asked) -> String {
+    match asked {
+        Asked::Agent(pid) => format!("the agent (pid {pid}) is at it"),
+        Asked::TheNext => "no agent runs, the next one will see to it".to_owned(),
+    }
 }
 
 fn say(text: &str) -> Result<Exit> {
@@ -137,7 +144,7 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
     Ok(runner.run(signals).await)
 }
 
-/// SIGTERM and SIGINT end the agent, SIGHUP has it try again what failed.
+/// SIGTERM and SIGINT end the agent, SIGHUP has it look for what it is asked for.
 struct Told {
     terminate: unix::Signal,
     interrupt: unix::Signal,
@@ -160,7 +167,7 @@ impl Signals for Told {
         tokio::select! {
             _ = self.terminate.recv() => Signal::End,
             _ = self.interrupt.recv() => Signal::End,
-            _ = self.hang_up.recv() => Signal::Forgive,
+            _ = self.hang_up.recv() => Signal::Look,
         }
     }
 }

@@ -46,6 +46,16 @@ pub(crate) struct Remembered {
     pub(crate) since: Option<Timestamp>,
 }
 
+impl Remembered {
+    /// Returns `v7 (sha256:…)`.
+    pub(crate) fn name(&self) -> String {
+        match &self.record.release {
+            Some(release) => format!("{release} ({})", self.record.id),
+            None => self.record.id.to_string(),
+        }
+    }
+}
+
 impl From<Record> for Remembered {
     fn from(record: Record) -> Self {
         Self {

@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use crate::{
     deployer::chain,
+    directory::Request,
     error::AgentError,
     machine::{
         Action, Event, Exit, Id, Mode, OnFailure, Phase, Recovered, Report, Resume, State, Work,
@@ -46,6 +47,12 @@ pub trait Executor: Send + Sync + 'static {
 
     /// Clears the bad-list, also in the middle of a work.
     fn forgive(&self) -> impl Future<Output = Result<(), AgentError>> + Send;
+
+    /// Whether somebody asks for this.
+    fn is_asked(&self, request: Request) -> bool;
+
+    /// Takes note that somebody wants the release back that was deployed before, and returns it.
+    fn go_back(&self) -> impl Future<Output = Result<Id, AgentError>> + Send;
 }
 
 /// What a person asks of a running agent.
@@ -53,8 +60,8 @@ pub trait Executor: Send + Sync + 'static {
 pub enum Signal {
     /// To end.
     End,
-    /// To try again what failed.
-    Forgive,
+    /// To look what it is asked for.
+    Look,
 }
 
 /// What people ask of the agent.
@@ -127,6 +134,10 @@ impl<S: Source, E: Executor> Runner<S, E> {
                 Phase::Watching => going.retry = None,
                 Phase::Waiting { .. } => {}
             }
+            if let Some(event) = self.wanted_back(&state).await {
+                (state, actions) = state.step(event);
+                continue;
+            }
             let event = match going.next(&mut signals).await {
                 Happened::Worked(result) => self.worked(result, &stop),
                 Happened::Looked(result) => self.looked(result, &state).await,
@@ -136,7 +147,12 @@ impl<S: Source, E: Executor> Runner<S, E> {
                     return Exit::Failure;
                 }
                 Happened::Signalled(Signal::End) => Event::Shutdown,
-                Happened::Signalled(Signal::Forgive) => match self.executor.forgive().await {
+                // Whatever else it may be is seen to as soon as nothing is being done.
+                Happened::Signalled(Signal::Look) if !self.executor.is_asked(Request::Retry) => {
+                    actions = Vec::new();
+                    continue;
+                }
+                Happened::Signalled(Signal::Look) => match self.executor.forgive().await {
                     Ok(()) => {
                         tracing::info!("what failed before is tried again, as somebody asked for");
                         Event::Forgiven
@@ -150,6 +166,25 @@ impl<S: Source, E: Executor> Runner<S, E> {
             };
             tracing::debug!(phase = ?state.phase(), ?event, "event");
             (state, actions) = state.step(event);
+        }
+    }
+
+    /// Returns what somebody asked for, where the state allows of it.
+    async fn wanted_back(&self, state: &State) -> Option<Event> {
+        let free = match state.phase() {
+            Phase::Watching => true,
+            Phase::Waiting { resume, .. } => resume.gives_way(),
+            _ => false,
+        };
+        if !free || !self.executor.is_asked(Request::Rollback) {
+            return None;
+        }
+        match self.executor.go_back().await {
+            Ok(id) => Some(Event::GoBack(id)),
+            Err(error) => {
+                tracing::error!("cannot go back: {}", chain(&error));
+                None
+            }
         }
     }
 
@@ -251,6 +286,9 @@ impl<S: Source, E: Executor> Runner<S, E> {
                     release.id = %id,
                     "`{source}` is not deployed again: {why}; waiting for a newer release or `deploy-agent retry`"
                 );
+            }
+            Report::GoingBack(id) => {
+                tracing::warn!(release.id = %id, "going back to the release that was deployed before, as somebody asked for");
             }
             Report::Undoing(id) => {
                 tracing::warn!(release.id = %id, "rolling back");

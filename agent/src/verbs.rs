@@ -15,6 +15,8 @@ pub(crate) enum Verb {
     Status(StatusArguments),
     /// Try again what failed.
     Retry(RetryArguments),
+    /// Go back to what was deployed before.
+    Rollback(RollbackArguments),
 }
 
 /// Says what is deployed in a directory, what is being done there, and what is not deployed again.
@@ -36,6 +38,18 @@ pub(crate) struct StatusArguments {
 #[derive(Debug, Parser)]
 #[command(name = "deploy-agent-retry", bin_name = "deploy-agent retry")]
 pub(crate) struct RetryArguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+}
+
+/// Goes back to the release that was deployed before the present one, whose tree has to be there
+/// still (see -keep).
+///
+/// An agent that runs does so at once, by its scripts; else the next one does. The present release
+/// is not deployed again until `deploy-agent retry`; another one is, when the channel gets it.
+#[derive(Debug, Parser)]
+#[command(name = "deploy-agent-rollback", bin_name = "deploy-agent rollback")]
+pub(crate) struct RollbackArguments {
     #[command(flatten)]
     pub(crate) place: PlaceArguments,
 }
@@ -65,13 +79,14 @@ pub(crate) enum Output {
 pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Verb, clap::Error> {
     let verb = arguments.get(1).and_then(|verb| verb.to_str());
     let verb = verb.unwrap_or_default().to_owned();
-    let named = matches!(&*verb, "run" | "once" | "status" | "retry");
+    let named = matches!(&*verb, "run" | "once" | "status" | "retry" | "rollback");
     if named {
         arguments.remove(1);
     }
     Ok(match &*verb {
         "status" => Verb::Status(StatusArguments::try_parse_from(arguments)?),
         "retry" => Verb::Retry(RetryArguments::try_parse_from(arguments)?),
+        "rollback" => Verb::Rollback(RollbackArguments::try_parse_from(arguments)?),
         _ => {
             let mut arguments = Arguments::try_parse_from(arguments)?;
             arguments.once |= verb == "once";
@@ -126,6 +141,11 @@ mod tests {
         );
         let retry = parse(&["retry", "-state=/srv/state"]).unwrap();
         assert!(matches!(&retry, Verb::Retry(retry) if retry.place.state.is_some()));
+        RollbackArguments::command().debug_assert();
+        let rollback = parse(&["rollback", "-dir=x"]).unwrap();
+        assert!(
+            matches!(&rollback, Verb::Rollback(rollback) if rollback.place.dir.as_os_str() == "x")
+        );
         for wrong in [
             &["status", "-name", "x"][..],
             &["status", "-output", "xml"],

@@ -83,10 +83,28 @@ fn refused_release_is_rolled_back_and_tried_again_when_asked_for() {
     });
     assert_eq!(desk.read("deployed"), "two");
     assert_eq!(status(&desk)["bad"], Value::Array(Vec::new()));
+
+    // Somebody thinks better of it.
+    let answer = agent(&desk, &["rollback", "-dir", "host"]).ok();
+    assert!(answer.stdout.contains("from v2 (sha256:"), "{answer}");
+    wait::until_true("the release before is deployed again", || {
+        let now = status(&desk);
+        now["deployed"]["release"] == "v1" && now["step"] == "idle"
+    });
+    assert_eq!(desk.read("deployed"), "one");
+    assert_eq!(status(&desk)["bad"][0]["release"], "v2");
     running.signal(Signal::TERM);
     running.wait();
+    let answer = agent(&desk, &["rollback", "-dir", "host"]).code(1);
+    answer.assert_is_refusal();
+    assert!(
+        answer.stderr.contains("nothing good was deployed before"),
+        "{answer}"
+    );
     let answer = agent(&desk, &["retry", "-dir", "host"]).ok();
-    assert!(answer.stdout.contains("no release is bad"), "{answer}");
+    assert!(answer.stdout.contains("no agent runs"), "{answer}");
+    desk.agent_once("project", "host", &script).ok();
+    assert_eq!(desk.read("deployed"), "two");
 }
 
 #[test]
@@ -100,7 +118,7 @@ fn verbs_with_bad_input_are_refused() {
         answer.assert_is_refusal();
         assert!(answer.stderr.contains(word), "no `{word}` in\n{answer}");
     };
-    for verb in ["status", "retry"] {
+    for verb in ["status", "retry", "rollback"] {
         refused(&[verb, "-dir", "nowhere"], 1, "nowhere");
         refused(&[verb, "-dir", "empty"], 1, "no agent has worked in");
         refused(&[verb, "-dir", "damaged"], 1, "journal.json");

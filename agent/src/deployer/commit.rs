@@ -33,6 +33,7 @@ impl<S: Source> Deployer<S> {
             entry.commit(release, most);
             entry.unfinished = None;
             entry.old = None;
+            entry.wanted = None;
             entry.step = JournalStep::Clean;
         })
     }
@@ -40,13 +41,21 @@ impl<S: Source> Deployer<S> {
     /// Removes what the deployed release does not need: trees beyond those that are to be kept,
     /// and layers.
     pub(super) fn clean(&self, id: &Id) -> Result<(), AgentError> {
-        let (deployed, mut history) = {
+        let (deployed, mut history, bad) = {
             let journal = self.journal();
             let entry = journal.entry();
-            (entry.deployed.clone(), entry.history.clone())
+            (
+                entry.deployed.clone(),
+                entry.history.clone(),
+                entry.bad.clone(),
+            )
         };
         if let Some(keep) = self.settings.keep {
-            history.retain(|known| self.directory.has_tree(&known.record.id));
+            // What nobody will go back to takes no place.
+            history.retain(|known| {
+                let bad = bad.iter().any(|bad| bad.id == known.record.id);
+                !bad && self.directory.has_tree(&known.record.id)
+            });
             history.truncate(keep);
             let mut kept: Vec<_> = history.iter().map(|known| &known.record.id).collect();
             kept.push(id);

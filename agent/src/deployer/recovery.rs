@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Deployer, chain};
 use crate::{
+    directory::Request,
     error::AgentError,
     file,
     journal::{Entry, Journal, JournalStep},
@@ -49,7 +50,9 @@ impl<S: Source> Deployer<S> {
             }
         };
         if let Some(record) = &deployed
-            && entry.resume().is_none()
+            && entry
+                .resume()
+                .is_none_or(|(_, resume)| resume == Resume::Fetch)
             && entry
                 .deployed
                 .as_ref()
@@ -58,11 +61,11 @@ impl<S: Source> Deployer<S> {
             entry.deployed = Some(record.clone().into());
         }
         *self.journal() = Journal::new(path, entry.clone());
-        if self.directory.is_retry_wanted() {
+        if self.directory.is_asked(Request::Retry) {
             tracing::info!("what failed before may be tried again, as somebody asked for");
             entry.bad.clear();
             self.note(|entry| entry.bad.clear())?;
-            self.directory.remove_retry()?;
+            self.directory.answer(Request::Retry)?;
         }
         let deployed = deployed
             .map(|record| record.id)
@@ -72,7 +75,10 @@ impl<S: Source> Deployer<S> {
             .resume()
             .filter(|(id, resume)| *resume == Resume::Undo || self.still_there(id));
         let mut unfinished = entry.unfinished;
-        if resume.is_none() {
+        if resume
+            .as_ref()
+            .is_none_or(|(_, resume)| *resume == Resume::Fetch)
+        {
             let current = self.directory.current();
             if lost && unfinished.is_none() {
                 // The journal would have told whose script was run last.
@@ -104,7 +110,7 @@ impl<S: Source> Deployer<S> {
     fn recorded(&self, entry: &Entry) -> Option<Record> {
         let known = entry.deployed.as_ref().map(|known| known.record.clone());
         // In the middle of a deployment `current` may be at a release that is not recorded yet.
-        if entry.resume().is_some() {
+        if matches!(entry.resume(), Some((_, resume)) if resume != Resume::Fetch) {
             return known;
         }
         match (known, self.directory.current()) {

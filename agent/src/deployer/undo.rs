@@ -3,6 +3,7 @@
 
 use super::{Deployer, Memory, scripts::Asked};
 use crate::{
+    directory::Request,
     error::AgentError,
     journal::{Bad, JournalStep},
     machine::Id,
@@ -36,6 +37,7 @@ impl<S: Source> Deployer<S> {
             entry.step = JournalStep::Undo;
             entry.unfinished = Some(failed.clone());
             entry.release = Some(release);
+            entry.wanted = None;
             if let Some(condemned) = condemned {
                 entry.condemn(condemned);
             }
@@ -73,5 +75,43 @@ impl<S: Source> Deployer<S> {
                 entry.hooks.insert("undo".to_owned(), run);
             }
         })
+    }
+
+    /// Takes note that somebody wants back what was deployed before: it is known what, and the
+    /// deployed release is not to come back by itself.
+    pub(super) fn note_wanted(&self) -> Result<Id, AgentError> {
+        let (before, deployed) = {
+            let journal = self.journal();
+            let entry = journal.entry();
+            (entry.before().cloned(), entry.deployed.clone())
+        };
+        let wanted = match (before, &deployed) {
+            // It counts as not deployed, and is deployed anew.
+            (Some(_), Some(deployed)) if !self.directory.has_tree(&deployed.record.id) => {
+                Err(AgentError::NoWayBack {
+                    id: deployed.record.id.clone(),
+                })
+            }
+            (Some(before), Some(_)) if self.directory.has_tree(&before.record.id) => {
+                Ok(before.record.id)
+            }
+            (Some(before), Some(_)) => Err(AgentError::NoWayBack {
+                id: before.record.id,
+            }),
+            _ => Err(AgentError::NothingBefore),
+        };
+        if let (Ok(id), Some(deployed)) = (&wanted, deployed) {
+            self.note(|entry| {
+                entry.wanted = Some(id.clone());
+                entry.condemn(Bad {
+                    id: deployed.record.id,
+                    release: deployed.record.release,
+                    when: (self.settings.clock)(),
+                    why: "somebody went back from it by `deploy-agent rollback`".to_owned(),
+                });
+            })?;
+        }
+        self.directory.answer(Request::Rollback)?;
+        wanted
     }
 }

@@ -58,9 +58,11 @@ impl State {
     /// The channel is release `id`.
     pub(super) fn seen(&mut self, id: Id, waiting: Option<Pending>) -> Vec<Action> {
         self.source = Source::Answering;
-        self.seen = Some(id.clone());
+        let before = self.seen.replace(id.clone());
         let bad = self.bad.contains(&id);
         let stays = match &waiting {
+            // Somebody wants it back, and not what the channel has.
+            Some((target, Resume::Fetch)) if before.as_ref() != Some(target) && bad => true,
             Some((target, Resume::Fetch)) => *target == id,
             // Only a release that may be deployed is a better way out.
             Some(_) => bad,

@@ -1,5 +1,6 @@
 //! The way back: from a release whose check or script said no to the deployed one, what is
-//! then not tried again, and how it is forgiven. Part of `machine`.
+//! then not tried again, and how it is forgiven; and from the deployed one to the one before it,
+//! when somebody wants that. Part of `machine`.
 
 use super::{Action, Exit, Id, Pause, Phase, Report, Resume, State, Step};
 
@@ -32,6 +33,31 @@ impl State {
             // It was forgiven meanwhile.
             Some(seen) => self.seen(seen, None),
         });
+        actions
+    }
+
+    /// Whether the host may be brought from the deployed release to this one.
+    pub(super) fn is_a_way_back(&self, id: &Id) -> bool {
+        let other = self
+            .deployed
+            .as_ref()
+            .is_some_and(|deployed| deployed != id);
+        other && !self.bad.contains(id)
+    }
+
+    /// Somebody wants an earlier release: the deployed one is not to come back by itself.
+    pub(super) fn go_back(&mut self, id: Id, waiting: Option<Id>) -> Vec<Action> {
+        self.bad.extend(self.deployed.clone());
+        let mut actions = Vec::new();
+        actions.extend(waiting.map(|target| Action::Report(Report::Abandoned(target))));
+        actions.extend(self.restore(id));
+        actions
+    }
+
+    /// Deploys an earlier release, of which everything is there.
+    pub(super) fn restore(&mut self, id: Id) -> Vec<Action> {
+        let mut actions = vec![Action::Report(Report::GoingBack(id.clone()))];
+        actions.extend(self.begin(id, 0, Step::Fetch));
         actions
     }
 

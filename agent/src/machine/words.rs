@@ -109,6 +109,8 @@ pub enum Report {
     Finishing(Id),
     /// The channel's release failed before: it waits for a newer one, or to be forgiven.
     Bad(Id),
+    /// This release, which was deployed before, is to be deployed again.
+    GoingBack(Id),
     /// The host is brought back from this release.
     Undoing(Id),
     /// It has been brought back.
@@ -185,6 +187,8 @@ pub enum Event {
     Retry,
     /// The bad-list has been cleared.
     Forgiven,
+    /// Somebody wants this release, which was deployed before, in the place of the deployed one.
+    GoBack(Id),
     /// The agent shall end.
     Shutdown,
 }

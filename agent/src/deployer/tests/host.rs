@@ -172,6 +172,14 @@ impl Executor for Mortal {
     async fn forgive(&self) -> Result<(), AgentError> {
         self.inner.forgive().await
     }
+
+    fn is_asked(&self, request: Request) -> bool {
+        self.inner.is_asked(request)
+    }
+
+    async fn go_back(&self) -> Result<Id, AgentError> {
+        self.inner.go_back().await
+    }
 }
 
 /// A place to deploy to, and the registry that it follows.

@@ -1,7 +1,7 @@
 //! Releases that a script refuses, on a real directory: what the host is after them, and what the journal
 //! remembers.
 
-use std::{fs, time::Duration};
+use std::{fs, sync::atomic::Ordering, time::Duration};
 
 use super::{
     host::{Death, Host, LONG},
@@ -224,7 +224,10 @@ async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_fo
     assert!(times[3] - times[2] >= 500, "{times:?}");
     // It is not tried again, until somebody asks for it.
     let runs = host.runs().len();
-    tell.send(Signal::Forgive).await.unwrap();
+    // A signal alone says nothing: what was asked for may have been seen to before it came.
+    tell.send(Signal::Look).await.unwrap();
+    fs::write(host.path("host/retry"), "").unwrap();
+    tell.send(Signal::Look).await.unwrap();
     until(&|| host.runs().len() > runs && host.entry().step == JournalStep::RolledBack).await;
     host.assert_on(&first);
     assert_eq!(host.runs()[runs], format!("{first} {second}"));
@@ -347,4 +350,88 @@ async fn kept_trees_are_the_last_ones_that_were_deployed() {
     let history: Vec<_> = host.entry().history;
     let history: Vec<_> = history.iter().map(|known| &known.record.id).collect();
     assert_eq!(history, [&ids[3], &ids[1]]);
+}
+
+#[tokio::test]
+async fn what_was_deployed_before_is_deployed_again_when_somebody_asks_for_it() {
+    let mut host = Host::new();
+    host.keep = Some(1);
+    let first = host.release(1);
+    host.look().await;
+    fs::write(host.path("host/rollback"), "").unwrap();
+    assert_eq!(
+        host.look().await,
+        Exit::Success,
+        "nothing was deployed before"
+    );
+    assert!(!host.path("host/rollback").exists());
+    assert!(host.entry().bad.is_empty());
+    let second = host.release(2);
+    assert_eq!(host.look().await, Exit::Success);
+    assert_eq!(host.source.fetched.load(Ordering::Relaxed), 3);
+    fs::write(host.path("host/rollback"), "").unwrap();
+    // The channel has the one that is left.
+    assert_eq!(host.look().await, Exit::Failure);
+    host.assert_on(&first);
+    assert!(!host.path("host/rollback").exists());
+    assert_eq!(host.runs()[2], format!("{second} {first}"));
+    let entry = host.entry();
+    assert_eq!((&entry.bad[0].id, &entry.wanted), (&second, &None));
+    assert!(
+        entry.bad[0].why.contains("went back"),
+        "{}",
+        entry.bad[0].why
+    );
+    // Nothing had to be fetched, and what its script is told comes from the journal.
+    assert_eq!(host.source.fetched.load(Ordering::Relaxed), 3);
+    let state: Record =
+        serde_json::from_slice(&fs::read(host.path("host/state.json")).unwrap()).unwrap();
+    assert_eq!(
+        (state.release.as_deref(), state.layers.len()),
+        (Some("v1"), 2)
+    );
+    assert_eq!(host.look().await, Exit::Failure);
+    assert_eq!(host.runs().len(), 3);
+    fs::write(host.path("host/retry"), "").unwrap();
+    assert_eq!(host.look().await, Exit::Success);
+    host.assert_on(&second);
+}
+
+#[tokio::test]
+async fn dying_on_the_way_to_what_was_before_ends_there_all_the_same() {
+    let mut step = 0;
+    loop {
+        let mut reached = false;
+        for death in [Death::Before(step), Death::After(step)] {
+            let host = Host::new();
+            let first = host.release(1);
+            host.look().await;
+            let second = host.release(2);
+            host.look().await;
+            fs::write(host.path("host/rollback"), "").unwrap();
+            let (_, works) = host.once(Some(death)).await;
+            reached |= works > step;
+            for _ in 0..2 {
+                assert_eq!(host.look().await, Exit::Failure, "{death:?}");
+            }
+            host.assert_on(&first);
+            let runs = host.runs();
+            assert!(runs.len() >= 3, "{death:?}: {runs:?}");
+            assert!(
+                runs[2..]
+                    .iter()
+                    .all(|run| *run == format!("{second} {first}")),
+                "{death:?}: {runs:?}"
+            );
+            assert_eq!(host.entry().bad[0].id, second);
+        }
+        if !reached {
+            break;
+        }
+        step += 1;
+    }
+    assert_eq!(
+        step, 9,
+        "recover, fetch, stage, prepare, script, switch, check, save, clean"
+    );
 }

@@ -22,6 +22,7 @@ fn events() -> Vec<Event> {
         Event::SourceFailed,
         Event::Retry,
         Event::Forgiven,
+        Event::GoBack(id('a')),
         Event::Shutdown,
     ];
     events.extend(ids.map(Event::Seen));
@@ -32,10 +33,7 @@ fn events() -> Vec<Event> {
                 events.push(Event::Recovered(Recovered {
                     deployed: deployed.clone(),
                     unfinished: unfinished.clone(),
-                    resume: left
-                        .clone()
-                        .map(|left| (left, resume))
-                        .filter(|_| resume != Resume::Fetch),
+                    resume: left.clone().map(|left| (left, resume)),
                     bad: match resume {
                         Resume::Undo => unfinished.iter().cloned().collect(),
                         _ => BTreeSet::from([id('c')]),
@@ -89,21 +87,26 @@ fn visit(mode: Mode) -> Graph {
 fn possible(state: &State, event: &Event) -> bool {
     match (&state.phase, event) {
         (_, Event::Shutdown | Event::Forgiven) => true,
+        (_, Event::GoBack(id)) if !state.is_a_way_back(id) => false,
         (Phase::Recovering, Event::Recovered(_) | Event::Failed) => true,
         (Phase::Deploying { .. }, Event::Done | Event::Failed) => true,
         (Phase::Deploying { step, .. }, Event::Refused) => step.may_be_refused(),
         (Phase::Waiting { resume, .. }, event) => {
-            matches!(event, Event::Retry) || (resume.gives_way() && is_watch(event))
+            matches!(event, Event::Retry) || (resume.gives_way() && is_from_outside(event))
         }
-        (Phase::Watching, event) => is_watch(event),
+        (Phase::Watching, event) => is_from_outside(event),
         _ => false,
     }
 }
 
-fn is_watch(event: &Event) -> bool {
+fn is_from_outside(event: &Event) -> bool {
     matches!(
         event,
-        Event::Seen(_) | Event::Unchanged { .. } | Event::Missing | Event::SourceFailed
+        Event::Seen(_)
+            | Event::Unchanged { .. }
+            | Event::Missing
+            | Event::SourceFailed
+            | Event::GoBack(_)
     )
 }
 
@@ -170,12 +173,13 @@ fn whatever_state_the_agent_is_in_it_ends_on_the_newest_good_release() {
         assert_eq!(now.seen.as_ref(), Some(&newest), "from {state:?}");
         assert_eq!(now.unfinished(), None, "from {state:?}");
         if now.bad.contains(&newest) {
-            // What was deployed, or was on its way from a script that had succeeded.
+            // What was deployed, or was on its way from a script that had succeeded, or what the
+            // channel had, which is tried after somebody went back from what was deployed.
             let on_its_way = match &state.phase {
                 Phase::Deploying { target, .. } | Phase::Waiting { target, .. } => Some(target),
                 _ => None,
             };
-            let before = [state.deployed(), on_its_way];
+            let before = [state.deployed(), on_its_way, state.seen.as_ref()];
             let recovering = state.phase == Phase::Recovering;
             assert!(
                 recovering || before.contains(&now.deployed()),

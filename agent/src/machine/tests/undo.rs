@@ -205,3 +205,55 @@ fn an_interrupted_way_back_is_gone_on_with() {
     let (_, actions) = play(Mode::Once, &[found, Event::Done, Event::Seen(id('c'))]);
     assert_eq!(actions.last(), Some(&Action::Work(Work::Fetch(id('c')))));
 }
+
+#[test]
+fn what_somebody_wants_back_is_deployed_and_stays() {
+    let mut events = vec![
+        recovered(Some('b'), None, None),
+        Event::Seen(id('b')),
+        Event::GoBack(id('a')),
+    ];
+    let (state, actions) = play(Mode::Follow, &events);
+    assert_eq!(
+        actions,
+        [
+            Action::Report(Report::GoingBack(id('a'))),
+            Action::Work(Work::Fetch(id('a')))
+        ]
+    );
+    assert_eq!(state.bad, BTreeSet::from([id('b')]));
+    // What fails on the way is tried again, whatever is known of the channel.
+    let failing = with(
+        events.clone(),
+        &[Event::Failed, Event::Seen(id('b')), Event::Retry],
+    );
+    let (_, actions) = play(Mode::Follow, &failing);
+    assert_eq!(actions, [Action::Work(Work::Fetch(id('a')))]);
+    events.extend(vec![Event::Done; 8]);
+    let (state, actions) = play(Mode::Follow, &events);
+    assert_eq!(
+        (state.deployed(), &state.phase),
+        (Some(&id('a')), &Phase::Watching)
+    );
+    assert!(matches!(actions[..], [Action::Watch { .. }]));
+    // Until the channel moves, or the one that was left is forgiven.
+    for event in [Event::Forgiven, Event::Seen(id('c'))] {
+        let (_, actions) = play(Mode::Follow, &with(events.clone(), &[event]));
+        assert!(matches!(actions.last(), Some(Action::Work(Work::Fetch(_)))));
+    }
+    // A run that ended on the way left that to the next one.
+    let found = Event::Recovered(Recovered {
+        deployed: Some(id('b')),
+        unfinished: Some(id('a')),
+        resume: Some((id('a'), Resume::Fetch)),
+        bad: BTreeSet::from([id('b')]),
+    });
+    let (_, actions) = play(Mode::Once, std::slice::from_ref(&found));
+    assert_eq!(actions[1], Action::Work(Work::Fetch(id('a'))));
+    let mut events = vec![found];
+    events.extend(vec![Event::Done; 8]);
+    events.push(Event::Seen(id('b')));
+    let (state, _) = play(Mode::Once, &events);
+    assert_eq!(state.phase, Phase::Stopped(Exit::Failure));
+    assert_eq!(state.deployed(), Some(&id('a')));
+}

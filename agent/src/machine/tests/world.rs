@@ -26,6 +26,8 @@ struct World {
     /// The journal: what the next run goes on with.
     resume: Option<(Id, Resume)>,
     unfinished: Option<Id>,
+    /// The journal: what somebody wants back.
+    wanted: Option<Id>,
     bad: BTreeSet<Id>,
 }
 
@@ -38,6 +40,7 @@ impl World {
             checked: None,
             resume: None,
             unfinished: None,
+            wanted: None,
             bad: BTreeSet::new(),
         }
     }
@@ -50,7 +53,10 @@ impl World {
         Recovered {
             deployed: self.saved.clone(),
             unfinished: self.unfinished.clone(),
-            resume: self.resume.clone(),
+            resume: self.resume.clone().or_else(|| {
+                let wanted = self.wanted.clone();
+                wanted.map(|wanted| (wanted, Resume::Fetch))
+            }),
             bad: self.bad.clone(),
         }
     }
@@ -62,6 +68,7 @@ impl World {
             Work::Fetch(id) => {
                 assert!(!self.bad.contains(id), "a bad release is begun");
                 self.resume = None;
+                self.wanted = self.wanted.take().filter(|wanted| wanted == id);
             }
             Work::Stage(_) | Work::Prepare { .. } => self.resume = None,
             Work::Script { new, old } => {
@@ -84,6 +91,7 @@ impl World {
                 assert_eq!(self.saved, *back, "the way back is to what is deployed");
                 self.resume = Some((failed.clone(), Resume::Undo));
                 self.unfinished = Some(failed.clone());
+                self.wanted = None;
                 if *bad {
                     self.bad.insert(failed.clone());
                 }
@@ -118,7 +126,7 @@ impl World {
             }
             Work::Save(id) => {
                 self.saved = Some(id.clone());
-                (self.resume, self.unfinished) = (None, None);
+                (self.resume, self.unfinished, self.wanted) = (None, None, None);
             }
             Work::Clean(_) => self.resume = None,
             Work::Undo { back, .. } => {
@@ -186,6 +194,22 @@ fn nexts((state, world, work): &Joint) -> Vec<Joint> {
     let mut forgiven = world.clone();
     forgiven.bad.clear();
     nexts.push(step(state, &forgiven, Event::Forgiven));
+    let gives_way = match &state.phase {
+        Phase::Waiting { resume, .. } => resume.gives_way(),
+        phase => *phase == Phase::Watching,
+    };
+    // The one before is the first one, here.
+    let before = id('a');
+    if let Some(saved) = &world.saved
+        && gives_way
+        && *saved != before
+        && !state.bad.contains(&before)
+    {
+        let mut asked = world.clone();
+        asked.bad.insert(saved.clone());
+        asked.wanted = Some(before.clone());
+        nexts.push(step(state, &asked, Event::GoBack(before)));
+    }
     nexts.extend(['a', 'b', 'c'].map(|letter| step(state, world, Event::Seen(id(letter)))));
     nexts
 }
