@@ -34,8 +34,11 @@ use idle::IdleLimit;
 pub(crate) use send_file::FileSender;
 
 const KIB: usize = 1024;
-/// How much of a connection's input and output is held at most.
+/// How much of a connection's input and output is held at most: less for those that come when
+/// many are open.
 const BUFFER: usize = 128 * KIB;
+const BUFFER_MIN: usize = 32 * KIB;
+const BUFFERS: usize = 4 * 1024 * KIB;
 /// As much of a body may be on its way before it is asked for: what a piece holds.
 const STREAM_WINDOW: u32 = 512 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
@@ -157,6 +160,7 @@ pub async fn serve(
                     peer,
                     router.clone(),
                     settings.clone(),
+                    (BUFFERS / (tasks.len() + 1)).clamp(BUFFER_MIN, BUFFER),
                     stopping.clone(),
                 );
                 let metrics = metrics.clone();
@@ -215,6 +219,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     settings: ServerSettings,
+    buffer: usize,
     mut stopping: watch::Receiver<bool>,
 ) {
     // Answers are written in one go; waiting for more to send only delays them.
@@ -236,7 +241,7 @@ async fn connection(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.idle)
-        .max_buf_size(BUFFER);
+        .max_buf_size(buffer);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -244,7 +249,7 @@ async fn connection(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX)
-        .max_send_buf_size(BUFFER);
+        .max_send_buf_size(buffer);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let deadline = async {
         match settings.deadline {

@@ -40,14 +40,14 @@ impl Held {
         self.length
     }
 
-    /// Reads until full buffers hold at least `wanted` bytes, or the body ends: then returns
-    /// how.
+    /// Reads until full buffers hold as many bytes as are `wanted` by then, or the body ends:
+    /// then returns how.
     pub(super) async fn fill(
         &mut self,
         body: &mut (impl Stream<Item = Result<Bytes, BodyError>> + Unpin),
-        wanted: usize,
+        wanted: impl Fn() -> usize,
     ) -> Option<Result<(), BodyError>> {
-        while self.full() * BUFFER < wanted {
+        while self.full() * BUFFER < wanted() {
             match body.next().await {
                 None => return Some(Ok(())),
                 Some(Err(error)) => return Some(Err(error)),
@@ -142,7 +142,7 @@ mod tests {
     async fn filled(held: &mut Held, frames: &[std::ops::Range<usize>], wanted: usize) -> bool {
         let frames = frames.iter().cloned().map(|range| Ok(bytes(range)));
         let mut body = futures::stream::iter(frames.collect::<Vec<_>>());
-        held.fill(&mut body, wanted).await.is_some()
+        held.fill(&mut body, || wanted).await.is_some()
     }
 
     #[tokio::test]
@@ -186,7 +186,7 @@ mod tests {
         let mut held = Held::new(Pool::default(), 0, Vec::new());
         let frame = bytes(0..4096);
         let mut body = futures::stream::iter([Ok(frame.clone())]);
-        assert!(held.fill(&mut body, BUFFER).await.is_some());
+        assert!(held.fill(&mut body, || BUFFER).await.is_some());
         assert_eq!(held.take_joined().as_ptr(), frame.as_ptr());
     }
 }

@@ -116,7 +116,8 @@ impl<'a> Ingest<'a> {
         &mut self,
         mut body: impl Stream<Item = Result<Bytes, BodyError>> + Unpin,
     ) -> Result<Result<(), BodyError>, StoreError> {
-        let wanted = self.store.pieces().wanted;
+        let store = self.store;
+        let wanted = || store.pieces().wanted;
         let mut end = self.held.fill(&mut body, wanted).await;
         loop {
             if let Some(end) = end {
@@ -125,7 +126,6 @@ impl<'a> Ingest<'a> {
             let pieces = self.held.take_full();
             let length = size(&pieces);
             self.fence_off(length).await?;
-            let wanted = self.store.pieces().wanted;
             let append = self.sink.append(self.hasher.clone(), pieces);
             let (hasher, filled) = tokio::join!(append, self.held.fill(&mut body, wanted));
             self.hasher = hasher?;

@@ -31,7 +31,7 @@ use crate::store::{
 /// and small while many are.
 const PIECE_MAX: usize = 1024 * KIB;
 const PIECE_MIN: usize = BUFFER;
-const PIECES: usize = 4 * PIECE_MAX;
+const PIECES: usize = 2 * PIECE_MAX;
 
 /// So much is in the page cache before the disk begins to take it, beside what arrives: what is
 /// left for the end is short then, however large the blob. Most goes past the cache.
