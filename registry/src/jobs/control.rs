@@ -86,6 +86,16 @@ pub enum ControlError {
         /// What the system says.
         source: io::Error,
     },
+    /// Somebody serves the directory and listens to no requests.
+    #[error(
+        "`{}` is served by a process that collects and scrubs nothing\nhint: it serves read-only, \
+         or has just started or is about to end; stop it, or ask again",
+        directory.display()
+    )]
+    Unasked {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// It went away, or says what cannot be understood.
     #[error("the process that serves the directory broke off")]
     BrokeOff(#[source] io::Error),
@@ -308,7 +318,13 @@ pub async fn ask(
         source,
     };
     let (_handle, path) = short_path(directory).map_err(unreachable)?;
-    let stream = UnixStream::connect(path).await.map_err(unreachable)?;
+    let connected = UnixStream::connect(path).await;
+    let stream = connected.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ControlError::Unasked {
+            directory: directory.to_owned(),
+        },
+        _ => unreachable(error),
+    })?;
     let (reader, mut writer) = stream.into_split();
     let mut line = serde_json::to_vec(wish)
         .map_err(io::Error::other)

@@ -42,17 +42,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    pub(crate) fn start_with(directory: &Path, more: &[&str]) -> Self {
         let directory = directory.to_str().unwrap();
-        let mut child = program(&[
+        let arguments = [
             "-addr",
             "127.0.0.1:0",
             "-dir",
             directory,
             "--anonymous",
             "write",
-        ])
-        .spawn()
-        .unwrap();
+        ];
+        let mut child = program(&arguments).args(more).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let url = loop {
             let mut line = String::new();

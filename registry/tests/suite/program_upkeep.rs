@@ -139,6 +139,17 @@ async fn gc_works_through_the_process_that_serves_and_without_one() {
     assert_eq!(discarded["discarded"], 1);
 }
 
+#[test]
+fn collecting_what_is_served_read_only_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let process = Process::start_with(directory.path(), &["--read-only"]);
+    let output = verb(directory.path(), &["gc"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("hint: it serves read-only"), "{text}");
+    assert_eq!(process.terminate(), Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_acknowledged_survives_a_kill_while_collecting() {
     const ROUNDS: u64 = 4;
