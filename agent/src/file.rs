@@ -10,18 +10,21 @@ use std::{
 
 use crate::error::AgentError;
 
-/// What others may do with the agent's files: read them.
-const MODE: u32 = 0o644;
+/// The mode of what others may read.
+pub(crate) const PUBLIC: u32 = 0o644;
+/// The mode of what may hold secrets: what a script said, what a release sets in its environment.
+pub(crate) const PRIVATE: u32 = 0o600;
 /// Of a directory that the agent makes within its own.
 pub(crate) const TEMPORARY: &str = ".tmp-";
 
-/// Replaces the file at `path`: written beside it, synced, renamed, the directory synced.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), AgentError> {
+/// Replaces the file at `path` by one of this mode: written beside it, synced, renamed, the
+/// directory synced.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), AgentError> {
     let directory = parent(path);
     let write = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new()
             .prefix(TEMPORARY)
-            .permissions(Permissions::from_mode(MODE))
+            .permissions(Permissions::from_mode(mode))
             .tempfile_in(directory)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
@@ -70,16 +73,14 @@ mod tests {
     fn files_and_links_are_replaced_and_nothing_else_is_left() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
-        for content in ["one", "two"] {
-            replace(&file, content.as_bytes()).unwrap();
+        for (content, mode) in [("one", PUBLIC), ("two", PRIVATE)] {
+            replace(&file, content.as_bytes(), mode).unwrap();
             replace_link(&link, Path::new(content)).unwrap();
             assert_eq!(fs::read_to_string(&file).unwrap(), content);
             assert_eq!(fs::read_link(&link).unwrap(), Path::new(content));
+            let permissions = fs::metadata(&file).unwrap().permissions();
+            assert_eq!(permissions.mode() & 0o777, mode);
         }
-        assert_eq!(
-            fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-            0o644
-        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 }

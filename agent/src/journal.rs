@@ -201,7 +201,7 @@ impl Journal {
         let mut json =
             serde_json::to_vec_pretty(&entry).expect("texts and numbers are always JSON");
         json.push(b'\n');
-        file::replace(&self.path, &json)?;
+        file::replace(&self.path, &json, file::PRIVATE)?;
         self.entry = entry;
         Ok(())
     }

@@ -77,7 +77,7 @@ pub fn rollback(root: &Path, state: Option<&Path>) -> Result<(Asked, [String; 2]
 /// out that none does.
 fn ask(place: &Place, request: Request) -> Result<Asked, AgentError> {
     let file = place.request(request);
-    file::replace(&file, b"")?;
+    file::replace(&file, b"", file::PUBLIC)?;
     let begun = Instant::now();
     let mut told = None;
     loop {

@@ -27,7 +27,11 @@ impl<S: Source> Deployer<S> {
             since: Some((self.settings.clock)()),
             ..self.remembered(id)
         };
-        file::replace(self.directory.state(), &release.record.to_json())?;
+        file::replace(
+            self.directory.state(),
+            &release.record.to_json(),
+            file::PUBLIC,
+        )?;
         let most = self.settings.keep.unwrap_or(0).max(HISTORY);
         self.note(|entry| {
             entry.commit(release, most);

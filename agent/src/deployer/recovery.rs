@@ -44,7 +44,7 @@ impl<S: Source> Deployer<S> {
                 let record = self.recorded(&entry);
                 if let Some(record) = &record {
                     tracing::warn!(release.id = %record.id, "state recovered");
-                    file::replace(&state, &record.to_json())?;
+                    file::replace(&state, &record.to_json(), file::PUBLIC)?;
                 }
                 record
             }
