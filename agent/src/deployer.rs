@@ -32,6 +32,7 @@ use crate::{
 const CONFIG_MAX: u64 = 4 << 20;
 
 mod commit;
+mod layers;
 mod recovery;
 mod scripts;
 mod undo;
@@ -161,29 +162,6 @@ impl<S: Source> Deployer<S> {
             entry.release = Some(remembered);
         })?;
         Ok(true)
-    }
-
-    async fn fetch_layers(&self, release: &Release, stop: &Stop) -> Result<(), AgentError> {
-        for layer in &release.layers {
-            let name = layer.reference();
-            let fetched = tokio::select! {
-                fetched = self.cache.fetch(&*self.source, &layer.digest, layer.size) => fetched,
-                () = stop.stopped() => return Err(AgentError::Interrupted),
-            };
-            match fetched {
-                Ok(true) => {
-                    tracing::info!(layer = %name, blob.digest = %layer.digest, size_bytes = layer.size, "layer fetched")
-                }
-                Ok(false) => {
-                    tracing::debug!(layer = %name, blob.digest = %layer.digest, "layer is in the cache")
-                }
-                Err(error) => {
-                    self.make_room(&error, release);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Returns what the manifest of `id` describes; it was seen before.

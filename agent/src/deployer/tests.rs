@@ -42,6 +42,22 @@ async fn releases_are_deployed_once_each() {
 }
 
 #[tokio::test]
+async fn layers_come_at_the_same_time_and_each_blob_once() {
+    let mut host = Host::new();
+    // Nobody gets a blob before both have been asked for.
+    Arc::get_mut(&mut host.source).unwrap().meeting = Some(tokio::sync::Barrier::new(2));
+    let layers = [
+        ("one", "a", "the same"),
+        ("two", "b", "another"),
+        ("three", "a", "the same"),
+    ];
+    let release = host.release_of(1, &layers);
+    assert_eq!(host.look().await, Exit::Success);
+    host.assert_on(&release);
+    assert_eq!(host.source.fetched.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn dying_around_any_step_ends_on_the_newest_release_all_the_same() {
     for keep in [None, Some(0)] {
         let mut step = 0;

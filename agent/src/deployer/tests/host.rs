@@ -27,6 +27,8 @@ pub(super) struct Memory {
     pub(super) channel: Guarded<Option<(Digest, Vec<u8>)>>,
     pub(super) fetched: AtomicUsize,
     pub(super) down: AtomicBool,
+    /// Where there is one, blobs come only to as many who ask at the same time.
+    pub(super) meeting: Option<tokio::sync::Barrier>,
 }
 
 impl Memory {
@@ -112,6 +114,9 @@ impl Source for Memory {
 
     async fn fetch(&self, digest: &Digest, _size: u64, path: &Path) -> Result<(), SourceError> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
+        if let Some(meeting) = &self.meeting {
+            meeting.wait().await;
+        }
         fs::write(path, self.blob(digest)?).map_err(SourceError::new)
     }
 }
@@ -221,8 +226,11 @@ impl Host {
 
     pub(super) fn release(&self, number: u64) -> Digest {
         let b = format!("b of v{number}");
-        self.source
-            .release(number, &[("one", "a", "the same"), ("two", "b", &b)])
+        self.release_of(number, &[("one", "a", "the same"), ("two", "b", &b)])
+    }
+
+    pub(super) fn release_of(&self, number: u64, layers: &[(&str, &str, &str)]) -> Digest {
+        self.source.release(number, layers)
     }
 
     pub(super) fn deployer(&self) -> Deployer<Memory> {
