@@ -85,7 +85,7 @@ pub async fn retain(
     let mut components = BTreeMap::new();
     let mut last: Option<RepositoryName> = None;
     loop {
-        pace.turns(1).await?;
+        pace.read().await?;
         let page = store.repositories(last.as_ref(), PAGE).await?;
         for repository in &page.items {
             match Prefix::split_any(repository) {
@@ -125,7 +125,7 @@ impl Round<'_> {
         repository: &RepositoryName,
         newest: Option<usize>,
     ) -> Result<Vec<Digest>, StoreError> {
-        self.pace.turns(1).await?;
+        self.pace.read().await?;
         let (mut releases, mut left) = (Vec::new(), Vec::new());
         for judged in self.store.judge_tags(repository).await? {
             match judged.tag.as_str().parse::<ReleaseNumber>() {
@@ -154,7 +154,7 @@ impl Round<'_> {
     ) -> Result<bool, StoreError> {
         let tag = judged.tag.clone();
         if self.mode == Mode::Do {
-            self.pace.turns(1).await?;
+            self.pace.change().await?;
             let (store, name) = (self.store.clone(), repository.clone());
             // To its end, even where we are dropped.
             let retire = tokio::spawn(async move { store.retire_tag(&name, judged).await });
@@ -180,7 +180,7 @@ impl Round<'_> {
             if !seen.insert(digest.clone()) {
                 continue;
             }
-            self.pace.turns(1).await?;
+            self.pace.read().await?;
             let Some(manifest) = self.store.read_manifest(repository, &digest).await? else {
                 // Removed meanwhile, or never there in a sparse index.
                 continue;
@@ -210,7 +210,7 @@ impl Round<'_> {
         newest: usize,
         in_use: &InUse,
     ) -> Result<(), StoreError> {
-        self.pace.turns(1).await?;
+        self.pace.read().await?;
         let mut versions = self.store.judge_tags(repository).await?;
         versions.retain(|judged| !is_referrers_tag(&judged.tag));
         // Of two pushed within one tick of the clock, the larger name is the newer one.
@@ -237,7 +237,7 @@ impl Round<'_> {
         record: &TagRecord,
         in_use: &InUse,
     ) -> Result<bool, StoreError> {
-        self.pace.turns(1).await?;
+        self.pace.read().await?;
         let Some(manifest) = self.store.read_manifest(repository, &record.digest).await? else {
             return Ok(false);
         };

@@ -46,7 +46,7 @@ impl Round<'_> {
     }
 
     async fn outline(&self, key: &Path) -> Result<Option<SessionOutline>, StoreError> {
-        self.turns(1).await?;
+        self.pace().read().await?;
         self.store.outline_session(key).await
     }
 
@@ -56,7 +56,7 @@ impl Round<'_> {
         let mut listing = self.listing(&keys::quarantine());
         while let Some(batch) = self.next_batch(&mut listing).await? {
             for entry in batch {
-                self.turns(1).await?;
+                self.pace().read().await?;
                 let Some(object) = self.store.objects().read(&entry.key).await? else {
                     continue;
                 };
@@ -118,7 +118,7 @@ impl Round<'_> {
 
     async fn remove_data(&self, entry: &Entry) -> Result<(), StoreError> {
         if !self.is_dry() {
-            self.turns(1).await?;
+            self.pace().change().await?;
             self.store.data().forget(&entry.key).await?;
         }
         self.progress.count(Kind::Data, Event::Removed, entry.size);

@@ -49,9 +49,6 @@ use super::{
 
 /// Steps that are under way at the same time: a store far away answers late.
 const AT_ONCE: usize = 8;
-/// A change takes as many turns as so many requests that read: it is up to three writes, each
-/// to stable storage, where those who push wait for theirs.
-const CHANGE: u32 = 10;
 /// Entries of a listing that come with one request, at least.
 const LISTED_AT_ONCE: usize = 256;
 /// While somebody serves the store, data without a record may be a push under way: it is
@@ -190,8 +187,8 @@ impl Round<'_> {
         self.collection.mode == Mode::DryRun
     }
 
-    async fn turns(&self, turns: u32) -> Result<(), StoreError> {
-        self.collection.pace.turns(turns).await
+    fn pace(&self) -> &Pace {
+        &self.collection.pace
     }
 
     fn listing(&self, prefix: &Path) -> Listing {
@@ -203,7 +200,7 @@ impl Round<'_> {
         let Some(batch) = listing.next().await else {
             return Ok(None);
         };
-        self.turns(1).await?;
+        self.pace().read().await?;
         batch.into_iter().collect::<Result<_, _>>().map(Some)
     }
 
@@ -246,7 +243,7 @@ impl Round<'_> {
         let done = match self.is_dry() {
             true => true,
             false => {
-                self.turns(CHANGE).await?;
+                self.pace().change().await?;
                 let (store, key, data) = (self.store.clone(), key.clone(), data.cloned());
                 let step = async move {
                     match event {
@@ -283,7 +280,7 @@ impl Round<'_> {
         if is_live && (need == Need::Needed || self.is_young(entry.modified)) {
             return Ok(Outcome::Lives);
         }
-        self.turns(1).await?;
+        self.pace().read().await?;
         match self
             .store
             .find::<super::markers::Marker>(&entry.key)

@@ -20,6 +20,9 @@ pub struct Pace {
     stop: Option<watch::Receiver<bool>>,
 }
 
+/// A change takes as many turns as so many requests that read: it is up to three writes, each to
+/// stable storage, where those who push wait for theirs.
+const CHANGE: u32 = 10;
 /// Turns that were not taken in time may be made up for, so long back: timers are coarse.
 const BURST: Duration = Duration::from_millis(20);
 
@@ -44,6 +47,22 @@ impl Pace {
     pub fn until(mut self, stop: watch::Receiver<bool>) -> Self {
         self.stop = Some(stop);
         self
+    }
+
+    /// Waits for the turn of a request that reads.
+    ///
+    /// # Errors
+    /// As [`Pace::turns`].
+    pub(crate) async fn read(&self) -> Result<(), StoreError> {
+        self.turns(1).await
+    }
+
+    /// Waits for the turns of a request that changes something.
+    ///
+    /// # Errors
+    /// As [`Pace::turns`].
+    pub(crate) async fn change(&self) -> Result<(), StoreError> {
+        self.turns(CHANGE).await
     }
 
     /// Waits for so many turns in a row.
@@ -96,6 +115,12 @@ mod tests {
         let start = Instant::now();
         for _ in 0..50 {
             pace.turns(2).await.unwrap();
+        }
+        let took = start.elapsed();
+        assert!(took > Duration::from_millis(900) && took < Duration::from_millis(1100));
+        let start = Instant::now();
+        for _ in 0..10 {
+            pace.change().await.unwrap();
         }
         let took = start.elapsed();
         assert!(took > Duration::from_millis(900) && took < Duration::from_millis(1100));

@@ -39,7 +39,7 @@ impl Round<'_> {
         let Some(digest) = keys::blob_of(&entry.key) else {
             return Ok(Named::Data(None));
         };
-        self.turns(1).await?;
+        self.pace().read().await?;
         let seen = match self.store.find::<BlobRecord>(&entry.key).await? {
             Found::Nothing => return Ok(Named::Data(None)),
             Found::Object(seen) => seen,

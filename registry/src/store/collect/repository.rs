@@ -159,14 +159,14 @@ impl Round<'_> {
         self.sweep_referrers(&swept, &present, &mut refer).await?;
         // What a deletion has left out that came late.
         for (subject, digest) in refer.into_values().filter(|_| !self.is_dry()) {
-            self.turns(1).await?;
+            self.pace().change().await?;
             let marker = keys::referrer(&swept.name, subject, digest);
             self.store.set_marker(&marker).await?;
         }
         if !present.is_empty() || blind {
             let hash = self.hash(&swept.name);
             self.repositories.insert(hash);
-            self.turns(1).await?;
+            self.pace().read().await?;
             // What a crash or a deletion at the same time has left out.
             if !self.is_dry() && !self.store.is_repository(&swept.name).await? {
                 self.store.enter_repository(&swept.name).await?;
@@ -196,7 +196,7 @@ impl Round<'_> {
             return Ok(None);
         };
         self.progress.count(Kind::Tags, Event::Found, 0);
-        self.turns(1).await?;
+        self.pace().read().await?;
         let removed = (name.clone(), tag);
         match self.store.find::<TagHeader>(&entry.key).await? {
             Found::Object(seen) if seen.header.standing().state == State::Doomed => {
@@ -222,7 +222,7 @@ impl Round<'_> {
     }
 
     async fn read_node(&self, name: &RepositoryName, digest: Digest) -> Result<Read, StoreError> {
-        self.turns(1).await?;
+        self.pace().read().await?;
         let key = keys::manifest(name, &digest);
         let seen = match self.store.find::<ManifestRecord>(&key).await? {
             Found::Nothing => return Ok(Read::Nothing),
@@ -342,7 +342,7 @@ impl Round<'_> {
             State::Condemned if node.need == Need::Held => return Ok(Outcome::Condemned),
             _ => {}
         }
-        self.turns(1).await?;
+        self.pace().read().await?;
         let key = keys::manifest(name, &node.digest);
         match self.store.find::<ManifestRecord>(&key).await? {
             Found::Nothing => Ok(Outcome::Gone),
