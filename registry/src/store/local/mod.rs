@@ -9,6 +9,7 @@
 //! ```text
 //! writer        changes, in rounds that share a sync
 //!   journal     what makes a round durable
+//!   recovery    what a start does with it
 //!   files       the steps on files           lock   one process at a time
 //! cache volatile index walk    reading: objects and names in memory, listings in order
 //! durable       directories of large files, which are written without all that
@@ -21,6 +22,7 @@ mod index;
 mod journal;
 mod lock;
 mod prune;
+mod recovery;
 #[cfg(test)]
 mod tests;
 mod volatile;

@@ -35,10 +35,11 @@ use object_store::{Error, PutMode, Result, UpdateVersion, path::Path};
 use tokio::sync::oneshot;
 
 use super::{
-    JOURNAL, STORE,
+    STORE,
     cache::Entry,
     files::{Staged, Stamp, Tree, generic},
-    journal::{AppendError, Batch, BatchId, Change, Journal},
+    journal::{AppendError, Batch, BatchId, Journal},
+    recovery::{recover, sync_all},
 };
 
 /// A round takes no more than this, so that its first one need not wait for long.
@@ -77,24 +78,7 @@ pub(super) struct Writer {
 impl Writer {
     /// Does what the journal in the directory says, and begins to write.
     pub(super) fn start(tree: Arc<Tree>) -> io::Result<Self> {
-        let directory = tree.root.join(JOURNAL);
-        let foreign = !directory.exists() && holds_something(&tree.root)?;
-        let (mut journal, changes) = Journal::open(&directory)?;
-        if foreign {
-            // Somebody copied it here: what is visible must be durable.
-            sync_all(&File::open(&tree.root)?)?;
-        }
-        if !changes.is_empty() {
-            tracing::info!(
-                changes = changes.len(),
-                "doing again what may not have reached the disk"
-            );
-            for change in changes {
-                redo(&tree, change)?;
-            }
-            sync_all(&File::open(&tree.root)?)?;
-            journal.clear()?;
-        }
+        let journal = recover(&tree)?;
         let (queue, requests) = mpsc::channel();
         let rounds = Rounds {
             root: File::open(&tree.root)?,
@@ -148,40 +132,6 @@ impl Drop for Writer {
             let _ = thread.join();
         }
     }
-}
-
-/// Does a change again, at a start.
-fn redo(tree: &Tree, change: Change) -> io::Result<()> {
-    match change {
-        Change::Put {
-            key,
-            modified,
-            bytes,
-        } => {
-            // Where only the process died, all of it is there, and making files takes longer.
-            if tree.holds(&key, modified, &bytes)? {
-                return Ok(());
-            }
-            let staged = tree.stage(modified, &bytes)?;
-            tree.move_in(staged, &key).map(drop)
-        }
-        Change::Remove { key } => tree.remove(&key),
-        Change::Void { .. } => Ok(()),
-    }
-}
-
-/// Returns whether there are objects.
-fn holds_something(root: &std::path::Path) -> io::Result<bool> {
-    for entry in std::fs::read_dir(root)? {
-        if !entry?.file_name().as_encoded_bytes().starts_with(b".") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn sync_all(root: &File) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(root)?)
 }
 
 /// The thread's own state.
