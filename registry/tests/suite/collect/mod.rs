@@ -1,162 +1,28 @@
 //! What a collection takes and what it leaves, on every backend that can run here, in a time
 //! that the tests set.
 
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+mod place;
+
+use std::sync::{Arc, atomic::AtomicI64};
 
 use deploy_registry::{
     Store, StoreError,
     jobs::{Gc, Retention, collect},
-    store::{
-        Clock, Collected, Collection, Condition, Counts, Kind, Mode, NewManifest, Others, Pace,
-        Progress,
-    },
+    store::{Collection, Kind, Mode, Others, Pace, Progress},
 };
-use deploy_spec::{Algorithm, Digest, RepositoryName};
+use deploy_spec::{Algorithm, Digest};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{
-    backends::{Replicas, in_memory, on_azurite, on_minio},
+    backends::{in_memory, on_azurite, on_minio},
     harness::{INDEX, MANIFEST, body, content, image, name, read, tag},
 };
-
-const GRACE: SignedDuration = SignedDuration::from_hours(24);
-const REPOSITORY: &str = "a/b";
-
-/// A store and the time in it.
-struct Place {
-    store: Store,
-    ahead: Arc<AtomicI64>,
-    directory: Option<tempfile::TempDir>,
-}
-
-impl Place {
-    fn new(store: Store, directory: Option<tempfile::TempDir>) -> Self {
-        Self::at(store, Arc::default(), directory)
-    }
-
-    /// With a time that others have too.
-    fn at(store: Store, ahead: Arc<AtomicI64>, directory: Option<tempfile::TempDir>) -> Self {
-        let shown = ahead.clone();
-        let clock = Clock::new(move || {
-            Timestamp::now() + SignedDuration::from_secs(shown.load(Ordering::SeqCst))
-        });
-        Self {
-            store: store.with_clock(clock),
-            ahead,
-            directory,
-        }
-    }
-
-    fn memory() -> Self {
-        Self::new(Store::memory(), None)
-    }
-
-    /// The first of these stores; nothing where there is none.
-    fn first(replicas: Option<Replicas>) -> Option<Self> {
-        Some(Self::new(replicas?.stores.remove(0), None))
-    }
-
-    fn directory() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
-        Self::new(store, Some(directory))
-    }
-
-    fn pass(&self, time: SignedDuration) {
-        self.ahead.fetch_add(time.as_secs(), Ordering::SeqCst);
-    }
-
-    async fn round(&self) -> Collected {
-        self.round_as(Mode::Do).await
-    }
-
-    async fn round_as(&self, mode: Mode) -> Collected {
-        let collection = Collection {
-            grace: GRACE,
-            upload_expiry: GRACE,
-            mode,
-            others: Others::Served,
-            without_tags: Default::default(),
-            pace: Pace::unbounded(),
-        };
-        let progress = Progress::default();
-        self.store.collect(&collection, &progress).await.unwrap();
-        progress.so_far()
-    }
-
-    /// Does rounds with a grace in between, and returns what went in all.
-    async fn rounds(&self, rounds: usize) -> Removed {
-        let mut removed = Removed::default();
-        for _ in 0..rounds {
-            self.pass(GRACE + SignedDuration::from_hours(1));
-            let collected = self.round().await;
-            for kind in Kind::ALL {
-                let Counts {
-                    removed: count,
-                    removed_bytes,
-                    ..
-                } = *collected.counts(kind);
-                removed.add(kind, count, removed_bytes);
-            }
-        }
-        removed
-    }
-
-    /// Returns the files of a directory, as they are on the disk.
-    fn files(&self) -> Vec<PathBuf> {
-        let Some(directory) = &self.directory else {
-            return Vec::new();
-        };
-        let mut files = Vec::new();
-        let mut stack = vec![directory.path().to_owned()];
-        while let Some(at) = stack.pop() {
-            for entry in std::fs::read_dir(at).unwrap() {
-                let entry = entry.unwrap();
-                let hidden = entry.file_name().to_string_lossy().starts_with('.');
-                match entry.file_type().unwrap().is_dir() {
-                    _ if hidden => {}
-                    true => stack.push(entry.path()),
-                    false => files.push(entry.path()),
-                }
-            }
-        }
-        files.sort();
-        files
-    }
-}
-
-/// What went, by kind; only what did.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Removed(Vec<(&'static str, u64, u64)>);
-
-impl Removed {
-    fn add(&mut self, kind: Kind, count: u64, bytes: u64) {
-        if count == 0 {
-            return;
-        }
-        match self.0.iter_mut().find(|(name, ..)| *name == kind.name()) {
-            Some((_, counts, sum)) => {
-                *counts += count;
-                *sum += bytes;
-            }
-            None => self.0.push((kind.name(), count, bytes)),
-        }
-        self.0.sort_unstable();
-    }
-
-    fn count(&self, kind: Kind) -> u64 {
-        let found = self.0.iter().find(|(name, ..)| *name == kind.name());
-        found.map_or(0, |(_, count, _)| *count)
-    }
-}
+use place::{
+    GRACE, Place, REPOSITORY, Removed, has_blob, has_manifest, image_of, put, put_blob,
+    put_untagged,
+};
 
 /// Runs the test on a store in a directory and on one in memory; where `everywhere` stands
 /// before it, on servers as well.
@@ -200,68 +66,6 @@ macro_rules! tests {
             }
         }
     };
-}
-
-async fn put_blob(store: &Store, repository: &str, bytes: &[u8]) -> Digest {
-    let digest = Digest::sha256(bytes);
-    let pieces: Vec<&[u8]> = bytes.chunks(10_000).collect();
-    store
-        .put_blob(&name(repository), body(&pieces), &digest)
-        .await
-        .unwrap();
-    digest
-}
-
-async fn put(store: &Store, repository: &str, reference: &str, manifest: &Value) -> Digest {
-    let new = NewManifest {
-        reference: &reference.parse().unwrap(),
-        tags: &[],
-        content_type: None,
-        bytes: manifest.to_string().into(),
-        condition: Condition::None,
-    };
-    store
-        .put_manifest(&name(repository), new)
-        .await
-        .unwrap()
-        .digest
-}
-
-fn digest_of(manifest: &Value) -> Digest {
-    Digest::sha256(manifest.to_string().as_bytes())
-}
-
-async fn put_untagged(store: &Store, repository: &str, manifest: &Value) -> Digest {
-    put(
-        store,
-        repository,
-        &digest_of(manifest).to_string(),
-        manifest,
-    )
-    .await
-}
-
-/// An image of one layer of its own, of this size.
-async fn image_of(store: &Store, repository: &str, seed: u64, size: usize) -> (Value, Digest) {
-    let config = put_blob(store, repository, b"{}").await;
-    let layer = put_blob(store, repository, &content(size, seed)).await;
-    (image(&config, &[&layer]), layer)
-}
-
-async fn has_blob(store: &Store, repository: &RepositoryName, digest: &Digest) -> bool {
-    match store.blob(repository, digest).await {
-        Ok(_) => true,
-        Err(StoreError::BlobUnknown(_)) => false,
-        Err(error) => panic!("{error}"),
-    }
-}
-
-async fn has_manifest(store: &Store, repository: &RepositoryName, digest: &Digest) -> bool {
-    match store.manifest(repository, &digest.clone().into()).await {
-        Ok(_) => true,
-        Err(StoreError::ManifestUnknown(_)) => false,
-        Err(error) => panic!("{error}"),
-    }
 }
 
 tests! {
