@@ -1,20 +1,21 @@
 //! Whole deployments on a real directory, from a source in memory, with crashes between and
 //! around all steps.
 
+mod following;
 mod host;
+mod memory;
 mod undo;
 
-use std::{fs, sync::atomic::Ordering, time::Duration};
+use std::{fs, sync::atomic::Ordering};
 
 use deploy_spec::Digest;
 
-use self::host::{Death, Host};
-use super::*;
-use crate::{
-    machine::{Exit, Mode, OnFailure},
-    pause::Pauses,
-    runner::{Runner, Signal, Signals},
+use self::{
+    following::until,
+    host::{Host, at_each_death},
 };
+use super::*;
+use crate::machine::{Exit, OnFailure};
 
 #[tokio::test]
 async fn releases_are_deployed_once_each() {
@@ -32,7 +33,7 @@ async fn releases_are_deployed_once_each() {
     );
     // Two layers at first, and only the changed one after.
     assert_eq!(host.source.fetched.load(Ordering::Relaxed), 3);
-    assert!(host.path("host/unpacked").join(first.file_name()).exists());
+    assert!(host.has_tree(&first));
     assert_eq!(
         fs::read_dir(host.path("host/cache/sha256"))
             .unwrap()
@@ -60,42 +61,25 @@ async fn layers_come_at_the_same_time_and_each_blob_once() {
 #[tokio::test]
 async fn dying_around_any_step_ends_on_the_newest_release_all_the_same() {
     for keep in [None, Some(0)] {
-        let mut step = 0;
-        loop {
-            let mut reached = false;
-            for death in [Death::Before(step), Death::After(step)] {
-                let mut host = Host::new();
-                host.keep = keep;
-                let first = host.release(1);
-                assert_eq!(host.look().await, Exit::Success);
-                let second = host.release(2);
-                let (_, works) = host.once(Some(death)).await;
-                reached |= works > step;
-                assert_eq!(host.look().await, Exit::Success, "{death:?}");
-                host.assert_on(&second);
-                let runs = host.runs();
-                assert!(
-                    !runs.iter().any(|run| run == "half" || run == "gone"),
-                    "{death:?}: {runs:?}"
-                );
-                assert_eq!(runs.len(), 2, "{death:?}: {runs:?}");
-                assert!(
-                    runs[1..]
-                        .iter()
-                        .all(|run| *run == format!("{first} {second}")),
-                    "{death:?}: {runs:?}"
-                );
-                assert_eq!(
-                    host.path("host/unpacked").join(first.file_name()).exists(),
-                    keep.is_none(),
-                    "{death:?}"
-                );
-            }
-            if !reached {
-                break;
-            }
-            step += 1;
-        }
+        let step = at_each_death(async |death| {
+            let mut host = Host::new();
+            host.keep = keep;
+            let first = host.release(1);
+            assert_eq!(host.look().await, Exit::Success);
+            let second = host.release(2);
+            let (_, works) = host.once(Some(death)).await;
+            assert_eq!(host.look().await, Exit::Success, "{death:?}");
+            host.assert_on(&second);
+            let runs = host.whole_runs(death);
+            assert_eq!(
+                runs[1..],
+                [format!("{first} {second}")],
+                "{death:?}: {runs:?}"
+            );
+            assert_eq!(host.has_tree(&first), keep.is_none(), "{death:?}");
+            works
+        })
+        .await;
         assert_eq!(
             step, 9,
             "recover, fetch, stage, prepare, script, switch, check, save, clean"
@@ -112,9 +96,7 @@ async fn a_failing_script_leaves_the_old_release_and_going_back_repairs_it() {
     let second = host.release(2);
     fs::write(host.path("fail"), "").unwrap();
     assert_eq!(host.look().await, Exit::Failure);
-    let state: Record =
-        serde_json::from_slice(&fs::read(host.path("host/state.json")).unwrap()).unwrap();
-    assert_eq!(state.id, first);
+    assert_eq!(host.state().id, first);
     assert_eq!(host.directory_current(), first);
     fs::remove_file(host.path("fail")).unwrap();
     *host.source.channel.lock().unwrap() = back;
@@ -162,9 +144,7 @@ async fn a_state_file_that_cannot_be_read_is_kept_and_recovered() {
         assert_eq!(host.look().await, Exit::Success);
         // Recovered: the script is not run again.
         assert_eq!(host.runs().len(), 1);
-        let state: Record =
-            serde_json::from_slice(&fs::read(host.path("host/state.json")).unwrap()).unwrap();
-        assert_eq!(state.id, first);
+        assert_eq!(host.state().id, first);
         let kept = fs::read_dir(host.path("host"))
             .unwrap()
             .map(|entry| entry.unwrap().path());
@@ -223,50 +203,23 @@ async fn what_cannot_be_deployed_changes_nothing() {
 
 #[tokio::test]
 async fn following_retries_a_failing_script_with_pauses_and_takes_the_next_release() {
-    struct Told(tokio::sync::oneshot::Receiver<()>);
-    impl Signals for Told {
-        async fn next(&mut self) -> Signal {
-            match (&mut self.0).await {
-                Ok(()) => Signal::End,
-                Err(_) => std::future::pending().await,
-            }
-        }
-    }
     let host = Host::new();
     host.release(1);
     host.look().await;
     host.release(2);
     fs::write(host.path("fail"), "").unwrap();
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let pauses = Pauses::new(Duration::from_millis(20));
-    let runner = Runner::new(
-        Arc::clone(&host.source),
-        Arc::new(host.deployer()),
-        Mode::Follow,
-        OnFailure::Retry,
-        pauses,
-    );
-    let running = tokio::spawn(runner.run(Told(told)));
-    let until = async |check: &dyn Fn() -> bool| {
-        while !check() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    until(&|| host.runs().len() == 3).await;
+    let agent = host.follow(OnFailure::Retry);
+    until("two tries", || host.runs().len() == 3).await;
     // Half of the shortest pause is the least that the draw can give. The script's own times: this
     // test may be late to see a run.
     let times = host.times();
     assert!(times[2] - times[1] >= 500, "{times:?}");
     fs::remove_file(host.path("fail")).unwrap();
     let third = host.release(3);
-    until(&|| host.path("host/current/b").exists() && host.directory_current() == third).await;
-    until(&|| {
-        fs::read_to_string(host.path("host/journal.json"))
-            .unwrap()
-            .contains("\"idle\"")
+    until("the third release", || {
+        host.directory_current() == third && host.entry().step == JournalStep::Idle
     })
     .await;
-    tell.send(()).unwrap();
-    assert_eq!(running.await.unwrap(), Exit::Success);
+    assert_eq!(agent.end().await, Exit::Success);
     host.assert_on(&third);
 }

@@ -1,125 +1,21 @@
 //! A host that deploys from a registry in memory, and that dies when it is told to.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
-    sync::{
-        Mutex as Guarded,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use deploy_spec::{Descriptor, Digest, release::Image};
-use deployctl::archive::{PackOptions, pack};
+use deploy_spec::Digest;
 
-use super::*;
+use super::{memory::Memory, *};
 use crate::{
     hooks::{Hook, tests::write_script},
-    source::{Look, SourceError},
+    machine::Mode,
+    pause::Pauses,
+    runner::{Runner, Signal, Signals},
 };
-
-/// A registry in memory.
-#[derive(Default)]
-pub(super) struct Memory {
-    pub(super) blobs: Guarded<BTreeMap<Digest, Vec<u8>>>,
-    pub(super) channel: Guarded<Option<(Digest, Vec<u8>)>>,
-    pub(super) fetched: AtomicUsize,
-    pub(super) down: AtomicBool,
-    /// Where there is one, blobs come only to as many who ask at the same time.
-    pub(super) meeting: Option<tokio::sync::Barrier>,
-}
-
-impl Memory {
-    /// Makes a release of layers, each a map of file names and contents, and moves the channel
-    /// to it.
-    fn release(&self, number: u64, layers: &[(&str, &str, &str)]) -> Digest {
-        let mut made = Vec::new();
-        for (component, name, content) in layers {
-            let directory = tempfile::tempdir().unwrap();
-            fs::write(directory.path().join(name), content).unwrap();
-            let mut bytes = Vec::new();
-            let packed = pack(
-                &[directory.path().to_owned()],
-                &mut bytes,
-                &PackOptions::default(),
-            )
-            .unwrap();
-            self.blobs
-                .lock()
-                .unwrap()
-                .insert(packed.digest.clone(), bytes);
-            made.push(deploy_spec::ReleaseLayer {
-                component: component.parse().unwrap(),
-                version: format!("v{number}").parse().unwrap(),
-                created: None,
-                digest: packed.digest,
-                size: packed.size,
-                media_type: Compression::Gzip.layer_media_type().to_owned(),
-                diff_id: Some(packed.diff_id),
-                unpacked_size: Some(packed.unpacked_size),
-            });
-        }
-        let release = Release {
-            configuration: "project".parse().unwrap(),
-            number: deploy_spec::ReleaseNumber::new(number),
-            created: None,
-            parent: None,
-            channel: None,
-            author: None,
-            reason: None,
-            layers: made,
-            image: Image::new("amd64", "linux"),
-        };
-        let documents = release.to_documents().unwrap();
-        self.blobs
-            .lock()
-            .unwrap()
-            .insert(Digest::sha256(&documents.config), documents.config);
-        let id = Digest::sha256(&documents.manifest);
-        *self.channel.lock().unwrap() = Some((id.clone(), documents.manifest));
-        id
-    }
-
-    fn blob(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
-        let blobs = self.blobs.lock().unwrap();
-        blobs
-            .get(digest)
-            .cloned()
-            .ok_or_else(|| SourceError::new(io::Error::other("no such blob")))
-    }
-}
-
-impl Source for Memory {
-    fn name(&self) -> String {
-        "memory".to_owned()
-    }
-
-    async fn look(&self, known: Option<&Digest>, _wait: Duration) -> Result<Look, SourceError> {
-        if self.down.load(Ordering::Relaxed) {
-            return Err(SourceError::new(io::Error::other("down")));
-        }
-        let channel = self.channel.lock().unwrap().clone();
-        Ok(match channel {
-            None => Look::Missing,
-            Some((id, _)) if Some(&id) == known => Look::Unchanged { waited: false },
-            Some((id, bytes)) => Look::Manifest { id, bytes },
-        })
-    }
-
-    async fn document(&self, descriptor: &Descriptor, _limit: u64) -> Result<Vec<u8>, SourceError> {
-        self.blob(&descriptor.digest)
-    }
-
-    async fn fetch(&self, digest: &Digest, _size: u64, path: &Path) -> Result<(), SourceError> {
-        self.fetched.fetch_add(1, Ordering::Relaxed);
-        if let Some(meeting) = &self.meeting {
-            meeting.wait().await;
-        }
-        fs::write(path, self.blob(digest)?).map_err(SourceError::new)
-    }
-}
 
 /// Nobody ever signals.
 struct Silence;
@@ -127,6 +23,21 @@ struct Silence;
 impl Signals for Silence {
     async fn next(&mut self) -> Signal {
         std::future::pending().await
+    }
+}
+
+/// Has hosts die before and after each work of a run in turn; returns how many works there are.
+/// `lives` takes one host through its death and what follows, and returns how many works its run
+/// came to.
+pub(super) async fn at_each_death(lives: impl AsyncFn(Death) -> usize) -> usize {
+    let mut work = 0;
+    loop {
+        let before = lives(Death::Before(work)).await;
+        let after = lives(Death::After(work)).await;
+        if before.max(after) <= work {
+            return work;
+        }
+        work += 1;
     }
 }
 
@@ -284,21 +195,54 @@ impl Host {
         self.once(None).await.0
     }
 
-    pub(super) fn runs(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.path("runs")).unwrap_or_default();
+    /// Makes the script (`fail`) or the check (`sick`) say no to a release.
+    pub(super) fn mark(&self, what: &str, id: &Digest) {
+        fs::write(self.path(&format!("{what}-{id}")), "").unwrap();
+    }
+
+    /// Makes it say yes again.
+    pub(super) fn unmark(&self, what: &str, id: &Digest) {
+        fs::remove_file(self.path(&format!("{what}-{id}"))).unwrap();
+    }
+
+    /// Leaves a request as another process does.
+    pub(super) fn ask(&self, request: &str) {
+        fs::write(self.path("host").join(request), "").unwrap();
+    }
+
+    /// What the state file says.
+    pub(super) fn state(&self) -> Record {
+        serde_json::from_slice(&fs::read(self.path("host/state.json")).unwrap()).unwrap()
+    }
+
+    /// The lines of a file that a script writes; none where it has not.
+    pub(super) fn lines(&self, name: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path(name)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    pub(super) fn runs(&self) -> Vec<String> {
+        self.lines("runs")
+    }
+
+    /// The same, of which none may have found half a tree, or missed the one before.
+    #[track_caller]
+    pub(super) fn whole_runs(&self, death: Death) -> Vec<String> {
+        let runs = self.runs();
+        let bad = runs.iter().any(|run| run == "half" || run == "gone");
+        assert!(!bad, "{death:?}: {runs:?}");
+        runs
     }
 
     /// When the script was run, each time, in milliseconds.
     pub(super) fn times(&self) -> Vec<u64> {
-        let text = fs::read_to_string(self.path("times")).unwrap_or_default();
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        let lines = self.lines("times");
+        lines.iter().map(|line| line.parse().unwrap()).collect()
     }
 
     #[track_caller]
     pub(super) fn assert_on(&self, id: &Digest) {
-        let state: Record =
-            serde_json::from_slice(&fs::read(self.path("host/state.json")).unwrap()).unwrap();
+        let state = self.state();
         assert_eq!(state.id, *id);
         let current = fs::read_link(self.path("host/current")).unwrap();
         assert_eq!(current, Path::new("unpacked").join(id.file_name()));

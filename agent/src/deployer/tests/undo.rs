@@ -4,13 +4,13 @@
 use std::{fs, sync::atomic::Ordering, time::Duration};
 
 use super::{
-    host::{Death, Host, LONG},
+    following::until,
+    host::{Host, LONG, at_each_death},
     *,
 };
 use crate::{
-    machine::{Exit, Mode, OnFailure},
-    pause::Pauses,
-    runner::{Runner, Signal, Signals},
+    machine::{Exit, OnFailure},
+    runner::Signal,
 };
 
 /// For how long a check may fail that is to fail. What it says then is worth waiting for in one test only.
@@ -22,11 +22,6 @@ const CHECK: &str = "echo \"${OLDID:-none} $NEWID\" >>$HOME/checks
 echo looked at $NEWID
 [ ! -e $HOME/sick-$NEWID ]";
 
-fn lines(host: &Host, name: &str) -> Vec<String> {
-    let text = fs::read_to_string(host.path(name)).unwrap_or_default();
-    text.lines().map(str::to_owned).collect()
-}
-
 /// A host on its first release, with a second one that its check will refuse.
 async fn sick(keep: Option<usize>) -> (Host, Digest, Digest) {
     let mut host = Host::new();
@@ -35,7 +30,7 @@ async fn sick(keep: Option<usize>) -> (Host, Digest, Digest) {
     let first = host.release(1);
     assert_eq!(host.look().await, Exit::Success);
     let second = host.release(2);
-    fs::write(host.path(&format!("sick-{second}")), "").unwrap();
+    host.mark("sick", &second);
     host.check_timeout = SHORT;
     (host, first, second)
 }
@@ -50,7 +45,7 @@ async fn check_that_passes_at_the_third_time_is_enough() {
     let first = host.release(1);
     assert_eq!(host.look().await, Exit::Success);
     host.assert_on(&first);
-    assert_eq!(lines(&host, "tries").len(), 3);
+    assert_eq!(host.lines("tries").len(), 3);
     let run = &host.entry().hooks["check"];
     assert_eq!((run.status, &run.release), (Some(0), &first));
 }
@@ -70,7 +65,7 @@ async fn check_that_never_passes_brings_the_old_release_back_for_good() {
             format!("{second} {first}"),
         ];
         assert_eq!(host.runs(), expected);
-        let checks = lines(&host, "checks");
+        let checks = host.lines("checks");
         let (once, later) = checks.split_first().unwrap();
         assert_eq!(*once, format!("none {first}"));
         assert!(!later.is_empty());
@@ -99,7 +94,7 @@ async fn check_that_never_passes_brings_the_old_release_back_for_good() {
         assert_eq!(entry.hooks["undo"].release, first);
 
         // It is bad for the next run too, although it would pass by now.
-        fs::remove_file(host.path(&format!("sick-{second}"))).unwrap();
+        host.unmark("sick", &second);
         assert_eq!(host.look().await, Exit::Failure);
         assert_eq!(host.runs(), expected);
         // A newer one is not.
@@ -110,7 +105,7 @@ async fn check_that_never_passes_brings_the_old_release_back_for_good() {
         assert_eq!(host.runs()[3], format!("{first} {third}"));
         assert_eq!(host.has_tree(&first), keep.is_none());
         // And nor is what was forgiven, while no agent ran to hear of it.
-        fs::write(host.path("host/retry"), "").unwrap();
+        host.ask("retry");
         host.release(2);
         assert_eq!(host.look().await, Exit::Success);
         host.assert_on(&second);
@@ -125,7 +120,7 @@ async fn failing_script_is_undone_where_that_is_wanted() {
     let first = host.release(1);
     host.look().await;
     let second = host.release(2);
-    fs::write(host.path(&format!("fail-{second}")), "").unwrap();
+    host.mark("fail", &second);
     assert_eq!(host.look().await, Exit::Failure);
     host.assert_on(&first);
     assert_eq!(
@@ -147,7 +142,7 @@ async fn failing_script_is_undone_where_that_is_wanted() {
 #[tokio::test]
 async fn way_back_that_fails_is_gone_on_with_by_the_next_run() {
     let (host, first, second) = sick(None).await;
-    fs::write(host.path(&format!("fail-{first}")), "").unwrap();
+    host.mark("fail", &first);
     for tries in 3..5 {
         assert_eq!(host.look().await, Exit::Failure);
         assert_eq!(host.runs().len(), tries, "{:?}", host.runs());
@@ -156,14 +151,14 @@ async fn way_back_that_fails_is_gone_on_with_by_the_next_run() {
         assert_eq!(entry.unfinished, Some(second.clone()));
         assert_eq!(entry.hooks["undo"].status, Some(1));
     }
-    fs::remove_file(host.path(&format!("fail-{first}"))).unwrap();
+    host.unmark("fail", &first);
     assert_eq!(host.look().await, Exit::Failure);
     host.assert_on(&first);
     assert_eq!(host.runs().last(), Some(&format!("{second} {first}")));
     assert!(host.entry().bad[0].why.contains("did not pass"));
     // A newer release would have done as well.
     let (mut host, first, _) = sick(None).await;
-    fs::write(host.path(&format!("fail-{first}")), "").unwrap();
+    host.mark("fail", &first);
     assert_eq!(host.look().await, Exit::Failure);
     let third = host.release(3);
     assert_eq!(
@@ -171,7 +166,7 @@ async fn way_back_that_fails_is_gone_on_with_by_the_next_run() {
         Exit::Failure,
         "the way back is tried first"
     );
-    fs::remove_file(host.path(&format!("fail-{first}"))).unwrap();
+    host.unmark("fail", &first);
     host.check_timeout = LONG;
     assert_eq!(host.look().await, Exit::Success);
     host.assert_on(&third);
@@ -179,41 +174,22 @@ async fn way_back_that_fails_is_gone_on_with_by_the_next_run() {
 
 #[tokio::test]
 async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_forgiven() {
-    struct Told(tokio::sync::mpsc::Receiver<Signal>);
-    impl Signals for Told {
-        async fn next(&mut self) -> Signal {
-            match self.0.recv().await {
-                Some(signal) => signal,
-                None => std::future::pending().await,
-            }
-        }
-    }
     let host = Host::new();
     let first = host.release(1);
     assert_eq!(host.look().await, Exit::Success);
     let second = host.release(2);
     for id in [&first, &second] {
-        fs::write(host.path(&format!("fail-{id}")), "").unwrap();
+        host.mark("fail", id);
     }
-    let (tell, told) = tokio::sync::mpsc::channel(1);
-    let runner = Runner::new(
-        Arc::clone(&host.source),
-        Arc::new(host.deployer()),
-        Mode::Follow,
-        OnFailure::Undo,
-        Pauses::new(Duration::from_millis(20)),
-    );
-    let running = tokio::spawn(runner.run(Told(told)));
-    let until = async |check: &dyn Fn() -> bool| {
-        while !check() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let agent = host.follow(OnFailure::Undo);
     // There, and twice in vain back.
-    until(&|| host.runs().len() >= 4).await;
+    until("the way back to fail twice", || host.runs().len() >= 4).await;
     assert_eq!(host.directory_current(), first);
-    fs::remove_file(host.path(&format!("fail-{first}"))).unwrap();
-    until(&|| host.entry().step == JournalStep::RolledBack).await;
+    host.unmark("fail", &first);
+    until("it to succeed", || {
+        host.entry().step == JournalStep::RolledBack
+    })
+    .await;
     host.assert_on(&first);
     assert!(
         host.runs()[2..]
@@ -225,16 +201,21 @@ async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_fo
     // It is not tried again, until somebody asks for it.
     let runs = host.runs().len();
     // A signal alone says nothing: what was asked for may have been seen to before it came.
-    tell.send(Signal::Look).await.unwrap();
-    fs::write(host.path("host/retry"), "").unwrap();
-    tell.send(Signal::Look).await.unwrap();
-    until(&|| host.runs().len() > runs && host.entry().step == JournalStep::RolledBack).await;
+    agent.tell(Signal::Look).await;
+    host.ask("retry");
+    agent.tell(Signal::Look).await;
+    until("the second release to be tried once more", || {
+        host.runs().len() > runs && host.entry().step == JournalStep::RolledBack
+    })
+    .await;
     host.assert_on(&first);
     assert_eq!(host.runs()[runs], format!("{first} {second}"));
     let third = host.release(3);
-    until(&|| host.entry().step == JournalStep::Idle).await;
-    tell.send(Signal::End).await.unwrap();
-    assert_eq!(running.await.unwrap(), Exit::Success);
+    until("the third release", || {
+        host.entry().step == JournalStep::Idle
+    })
+    .await;
+    assert_eq!(agent.end().await, Exit::Success);
     host.assert_on(&third);
 }
 
@@ -244,7 +225,7 @@ async fn first_release_that_is_refused_leaves_nothing_deployed() {
     host.hook("check", CHECK);
     host.check_timeout = SHORT;
     let first = host.release(1);
-    fs::write(host.path(&format!("sick-{first}")), "").unwrap();
+    host.mark("sick", &first);
     for _ in 0..2 {
         assert_eq!(host.look().await, Exit::Failure);
         assert_eq!(host.runs(), [format!("none {first}")]);
@@ -281,7 +262,7 @@ async fn prepare_refuses_before_anything_is_changed() {
     fs::remove_file(host.path("busy")).unwrap();
     assert_eq!(host.look().await, Exit::Success);
     host.assert_on(&second);
-    let asked = lines(&host, "prepared");
+    let asked = host.lines("prepared");
     assert_eq!(asked.len(), 4);
     assert_eq!(asked[3], format!("{first} {second} b of v2"));
 }
@@ -289,37 +270,26 @@ async fn prepare_refuses_before_anything_is_changed() {
 #[tokio::test]
 async fn dying_on_the_way_back_ends_on_the_old_release_all_the_same() {
     for on_failure in [OnFailure::Retry, OnFailure::Undo] {
-        let mut step = 0;
-        loop {
-            let mut reached = false;
-            for death in [Death::Before(step), Death::After(step)] {
-                let (mut host, first, second) = sick(Some(0)).await;
-                host.on_failure = on_failure;
-                if on_failure == OnFailure::Undo {
-                    fs::write(host.path(&format!("fail-{second}")), "").unwrap();
-                }
-                let (_, works) = host.once(Some(death)).await;
-                reached |= works > step;
-                // The first run may only finish, and the second says that it is bad.
-                for _ in 0..2 {
-                    assert_eq!(host.look().await, Exit::Failure, "{death:?}");
-                }
-                host.assert_on(&first);
-                let runs = host.runs();
-                assert!(
-                    !runs.iter().any(|run| run == "half" || run == "gone"),
-                    "{death:?}: {runs:?}"
-                );
-                assert_eq!(runs.last(), Some(&format!("{second} {first}")), "{death:?}");
-                let back = runs.iter().filter(|run| **run == runs[runs.len() - 1]);
-                assert_eq!(back.count(), 1, "{death:?}: {runs:?}");
-                assert_eq!(host.entry().bad[0].id, second);
+        let step = at_each_death(async |death| {
+            let (mut host, first, second) = sick(Some(0)).await;
+            host.on_failure = on_failure;
+            if on_failure == OnFailure::Undo {
+                host.mark("fail", &second);
             }
-            if !reached {
-                break;
+            let (_, works) = host.once(Some(death)).await;
+            // The first run may only finish, and the second says that it is bad.
+            for _ in 0..2 {
+                assert_eq!(host.look().await, Exit::Failure, "{death:?}");
             }
-            step += 1;
-        }
+            host.assert_on(&first);
+            let runs = host.whole_runs(death);
+            assert_eq!(runs.last(), Some(&format!("{second} {first}")), "{death:?}");
+            let back = runs.iter().filter(|run| **run == runs[runs.len() - 1]);
+            assert_eq!(back.count(), 1, "{death:?}: {runs:?}");
+            assert_eq!(host.entry().bad[0].id, second);
+            works
+        })
+        .await;
         let steps = match on_failure {
             OnFailure::Retry => "recover, fetch, stage, prepare, script, switch, check, undo",
             OnFailure::Undo => "recover, fetch, stage, prepare, script, undo",
@@ -340,7 +310,7 @@ async fn kept_trees_are_the_last_ones_that_were_deployed() {
         let sick = number == 3;
         host.check_timeout = if sick { SHORT } else { LONG };
         if sick {
-            fs::write(host.path(&format!("sick-{id}")), "").unwrap();
+            host.mark("sick", &id);
         }
         assert_eq!(host.look().await == Exit::Failure, sick);
         ids.push(id);
@@ -358,7 +328,7 @@ async fn what_was_deployed_before_is_deployed_again_when_somebody_asks_for_it() 
     host.keep = Some(1);
     let first = host.release(1);
     host.look().await;
-    fs::write(host.path("host/rollback"), "").unwrap();
+    host.ask("rollback");
     assert_eq!(
         host.look().await,
         Exit::Success,
@@ -369,7 +339,7 @@ async fn what_was_deployed_before_is_deployed_again_when_somebody_asks_for_it() 
     let second = host.release(2);
     assert_eq!(host.look().await, Exit::Success);
     assert_eq!(host.source.fetched.load(Ordering::Relaxed), 3);
-    fs::write(host.path("host/rollback"), "").unwrap();
+    host.ask("rollback");
     // The channel has the one that is left.
     assert_eq!(host.look().await, Exit::Failure);
     host.assert_on(&first);
@@ -384,52 +354,43 @@ async fn what_was_deployed_before_is_deployed_again_when_somebody_asks_for_it() 
     );
     // Nothing had to be fetched, and what its script is told comes from the journal.
     assert_eq!(host.source.fetched.load(Ordering::Relaxed), 3);
-    let state: Record =
-        serde_json::from_slice(&fs::read(host.path("host/state.json")).unwrap()).unwrap();
+    let state = host.state();
     assert_eq!(
         (state.release.as_deref(), state.layers.len()),
         (Some("v1"), 2)
     );
     assert_eq!(host.look().await, Exit::Failure);
     assert_eq!(host.runs().len(), 3);
-    fs::write(host.path("host/retry"), "").unwrap();
+    host.ask("retry");
     assert_eq!(host.look().await, Exit::Success);
     host.assert_on(&second);
 }
 
 #[tokio::test]
 async fn dying_on_the_way_to_what_was_before_ends_there_all_the_same() {
-    let mut step = 0;
-    loop {
-        let mut reached = false;
-        for death in [Death::Before(step), Death::After(step)] {
-            let host = Host::new();
-            let first = host.release(1);
-            host.look().await;
-            let second = host.release(2);
-            host.look().await;
-            fs::write(host.path("host/rollback"), "").unwrap();
-            let (_, works) = host.once(Some(death)).await;
-            reached |= works > step;
-            for _ in 0..2 {
-                assert_eq!(host.look().await, Exit::Failure, "{death:?}");
-            }
-            host.assert_on(&first);
-            let runs = host.runs();
-            assert!(runs.len() >= 3, "{death:?}: {runs:?}");
-            assert!(
-                runs[2..]
-                    .iter()
-                    .all(|run| *run == format!("{second} {first}")),
-                "{death:?}: {runs:?}"
-            );
-            assert_eq!(host.entry().bad[0].id, second);
+    let step = at_each_death(async |death| {
+        let host = Host::new();
+        let first = host.release(1);
+        host.look().await;
+        let second = host.release(2);
+        host.look().await;
+        host.ask("rollback");
+        let (_, works) = host.once(Some(death)).await;
+        for _ in 0..2 {
+            assert_eq!(host.look().await, Exit::Failure, "{death:?}");
         }
-        if !reached {
-            break;
-        }
-        step += 1;
-    }
+        host.assert_on(&first);
+        let runs = host.runs();
+        assert!(runs.len() >= 3, "{death:?}: {runs:?}");
+        let back = format!("{second} {first}");
+        assert!(
+            runs[2..].iter().all(|run| *run == back),
+            "{death:?}: {runs:?}"
+        );
+        assert_eq!(host.entry().bad[0].id, second);
+        works
+    })
+    .await;
     assert_eq!(
         step, 9,
         "recover, fetch, stage, prepare, script, switch, check, save, clean"

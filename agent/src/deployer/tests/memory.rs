@@ -1,0 +1,119 @@
+//! A registry in memory, with one channel.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    sync::{
+        Mutex as Guarded,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use deploy_spec::{Descriptor, Digest, release::Image};
+use deployctl::archive::{PackOptions, pack};
+
+use super::*;
+use crate::source::{Look, SourceError};
+
+/// A registry in memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) blobs: Guarded<BTreeMap<Digest, Vec<u8>>>,
+    pub(super) channel: Guarded<Option<(Digest, Vec<u8>)>>,
+    pub(super) fetched: AtomicUsize,
+    pub(super) down: AtomicBool,
+    /// Where there is one, blobs come only to as many who ask at the same time.
+    pub(super) meeting: Option<tokio::sync::Barrier>,
+}
+
+impl Memory {
+    /// Makes a release of layers, each a map of file names and contents, and moves the channel
+    /// to it.
+    pub(super) fn release(&self, number: u64, layers: &[(&str, &str, &str)]) -> Digest {
+        let mut made = Vec::new();
+        for (component, name, content) in layers {
+            let directory = tempfile::tempdir().unwrap();
+            fs::write(directory.path().join(name), content).unwrap();
+            let mut bytes = Vec::new();
+            let packed = pack(
+                &[directory.path().to_owned()],
+                &mut bytes,
+                &PackOptions::default(),
+            )
+            .unwrap();
+            self.blobs
+                .lock()
+                .unwrap()
+                .insert(packed.digest.clone(), bytes);
+            made.push(deploy_spec::ReleaseLayer {
+                component: component.parse().unwrap(),
+                version: format!("v{number}").parse().unwrap(),
+                created: None,
+                digest: packed.digest,
+                size: packed.size,
+                media_type: Compression::Gzip.layer_media_type().to_owned(),
+                diff_id: Some(packed.diff_id),
+                unpacked_size: Some(packed.unpacked_size),
+            });
+        }
+        let release = Release {
+            configuration: "project".parse().unwrap(),
+            number: deploy_spec::ReleaseNumber::new(number),
+            created: None,
+            parent: None,
+            channel: None,
+            author: None,
+            reason: None,
+            layers: made,
+            image: Image::new("amd64", "linux"),
+        };
+        let documents = release.to_documents().unwrap();
+        self.blobs
+            .lock()
+            .unwrap()
+            .insert(Digest::sha256(&documents.config), documents.config);
+        let id = Digest::sha256(&documents.manifest);
+        *self.channel.lock().unwrap() = Some((id.clone(), documents.manifest));
+        id
+    }
+
+    fn blob(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
+        let blobs = self.blobs.lock().unwrap();
+        blobs
+            .get(digest)
+            .cloned()
+            .ok_or_else(|| SourceError::new(io::Error::other("no such blob")))
+    }
+}
+
+impl Source for Memory {
+    fn name(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn look(&self, known: Option<&Digest>, _wait: Duration) -> Result<Look, SourceError> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(SourceError::new(io::Error::other("down")));
+        }
+        let channel = self.channel.lock().unwrap().clone();
+        Ok(match channel {
+            None => Look::Missing,
+            Some((id, _)) if Some(&id) == known => Look::Unchanged { waited: false },
+            Some((id, bytes)) => Look::Manifest { id, bytes },
+        })
+    }
+
+    async fn document(&self, descriptor: &Descriptor, _limit: u64) -> Result<Vec<u8>, SourceError> {
+        self.blob(&descriptor.digest)
+    }
+
+    async fn fetch(&self, digest: &Digest, _size: u64, path: &Path) -> Result<(), SourceError> {
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        if let Some(meeting) = &self.meeting {
+            meeting.wait().await;
+        }
+        fs::write(path, self.blob(digest)?).map_err(SourceError::new)
+    }
+}
