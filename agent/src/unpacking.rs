@@ -11,7 +11,7 @@ pub(crate) struct Unpacking {
     /// Most entries of all layers together
     #[arg(long, default_value_t = Limits::default().entries, value_parser = up_to(u64::from(u32::MAX)), value_name = "N")]
     max_entries: u64,
-    /// Most directories above a file
+    /// Most names in a path: those of the directories above a file, and its own
     #[arg(long, default_value_t = Limits::default().depth, value_parser = up_to(2048), value_name = "N")]
     max_depth: u64,
     /// Most unpacked bytes of all layers together

@@ -315,7 +315,7 @@ pub enum LimitKind {
     Layers,
     /// Entries over all layers.
     Entries,
-    /// Directories above an entry.
+    /// Names in the path of an entry.
     Depth,
     /// Uncompressed bytes over all layers.
     Bytes,
@@ -336,7 +336,7 @@ impl fmt::Display for LimitKind {
         formatter.write_str(match self {
             Self::Layers => "layers",
             Self::Entries => "entries",
-            Self::Depth => "nested directories",
+            Self::Depth => "names in a path",
             Self::Bytes => "unpacked bytes",
             Self::Ratio => "unpacked bytes for one packed",
             Self::NameBytes => "bytes of a name",

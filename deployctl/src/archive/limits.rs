@@ -12,7 +12,7 @@ pub struct Limits {
     /// Entries over all layers, and directories that only the names of entries tell of: bounds
     /// the memory of the plan, which is at most 300 bytes for each beside its name.
     pub entries: u64,
-    /// Directories above an entry.
+    /// Names in the path of an entry: those of the directories above it, and its own.
     pub depth: u64,
     /// Uncompressed bytes over all layers.
     pub bytes: u64,

@@ -13,15 +13,16 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
     let deepest = ["d"; 256].join("/");
     let file = |name: &str| [Tar::new().file(name, "x")];
     let pax = |name: &str| [Tar::new().pax(&[("path", name)]).file("short", "x")];
-    let mut cases = vec![
-        refused("parent", file("../secret"), "../secret", PARENT),
-        refused(
-            "parent-within",
-            file("a/../../secret"),
-            "a/../../secret",
-            PARENT,
-        ),
-        refused("parent-that-stays-inside", file("a/../b"), "a/../b", PARENT),
+    let mut cases: Vec<_> = [
+        ("parent", "../secret"),
+        ("parent-within", "a/../../secret"),
+        ("parent-that-stays-inside", "a/../b"),
+        ("parent-behind-slashes", "././/../secret"),
+        ("neighbour-that-begins-the-same", "../staging-beside/secret"),
+    ]
+    .map(|(name, entry)| refused(name, file(entry), entry, PARENT))
+    .into();
+    cases.extend([
         refused(
             "parent-at-the-end",
             [Tar::new().directory("a/..")],
@@ -29,12 +30,6 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             PARENT,
         ),
         refused("parent-alone", [Tar::new().directory("..")], "..", PARENT),
-        refused(
-            "parent-behind-slashes",
-            file("././/../secret"),
-            "././/../secret",
-            PARENT,
-        ),
         refused(
             "parent-of-a-symbolic-link",
             [Tar::new().symbolic_link("../new", "x")],
@@ -66,12 +61,6 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             "parent-in-an-upper-layer",
             [Tar::new().file("a", "x"), Tar::new().file("../secret", "x")],
             "../secret",
-            PARENT,
-        ),
-        refused(
-            "neighbour-that-begins-the-same",
-            file("../staging-beside/secret"),
-            "../staging-beside/secret",
             PARENT,
         ),
         refused("absolute", file(&absolute), &absolute, ABSOLUTE),
@@ -174,7 +163,7 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             "too-deep",
             pax(&format!("{deepest}/d")),
             &format!("{deepest}/…"),
-            "passes the limit of 256 nested directories",
+            "passes the limit of 256 names in a path",
         ),
         refused(
             "name-longer-than-the-flag",
@@ -187,7 +176,7 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             "deeper-than-the-flag",
             file("a/b/c"),
             "a/b/c",
-            "passes the limit of 2 nested directories",
+            "passes the limit of 2 names in a path",
         )
         .with("max-depth", "2"),
         accepted(
@@ -236,7 +225,7 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             &["a=x"],
         ),
         accepted("empty-pax-name-takes-nothing", pax(""), &["short=x"]),
-    ];
+    ]);
     cases.push(refused(
         "parent-of-a-name-that-is-no-text",
         [Tar::new().file(b"../\xff\x1b[2J", "x")],
