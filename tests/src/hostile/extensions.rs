@@ -142,62 +142,24 @@ fn mixed() -> Vec<Case> {
 
 fn records() -> Vec<Case> {
     let bytes = |content: &[u8]| [Tar::new().pax_bytes(content).file("c", "x")];
-    vec![
-        refused(
-            "pax-record-longer-than-its-header",
-            bytes(b"99 path=a\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-shorter-than-it-is",
-            bytes(b"8 path=a\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-of-length-nothing",
-            bytes(b"0 path=a\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-of-length-below-nothing",
-            bytes(b"-1 path=a\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
+    let mut cases: Vec<_> = [
+        ("pax-record-longer-than-its-header", &b"99 path=a\n"[..]),
+        ("pax-record-shorter-than-it-is", &b"8 path=a\n"[..]),
+        ("pax-record-of-length-nothing", &b"0 path=a\n"[..]),
+        ("pax-record-of-length-below-nothing", &b"-1 path=a\n"[..]),
+        (
             "pax-record-of-length-beyond-all-numbers",
-            bytes(b"18446744073709551616 path=a\n"),
-            "PaxHeader",
-            RECORD,
+            &b"18446744073709551616 path=a\n"[..],
         ),
-        refused(
-            "pax-record-without-a-length",
-            bytes(b"path=a\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-without-a-key",
-            bytes(b"6 =ab\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-without-a-value",
-            bytes(b"7 path\n"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused(
-            "pax-record-without-an-end",
-            bytes(b"9 path=ab"),
-            "PaxHeader",
-            RECORD,
-        ),
-        refused("pax-header-of-zeros", bytes(&[0; 512]), "PaxHeader", RECORD),
+        ("pax-record-without-a-length", &b"path=a\n"[..]),
+        ("pax-record-without-a-key", &b"6 =ab\n"[..]),
+        ("pax-record-without-a-value", &b"7 path\n"[..]),
+        ("pax-record-without-an-end", &b"9 path=ab"[..]),
+        ("pax-header-of-zeros", &[0; 512][..]),
+    ]
+    .map(|(name, content)| refused(name, bytes(content), "PaxHeader", RECORD))
+    .into();
+    cases.extend([
         refused(
             "pax-header-too-large",
             bytes(&vec![b'x'; (1 << 20) + 1]),
@@ -274,7 +236,8 @@ fn records() -> Vec<Case> {
                 .file("c", "x")],
             &["c=x"],
         ),
-    ]
+    ]);
+    cases
 }
 
 /// Archives within the content of a file, which a reader that takes the other size unpacks.

@@ -22,15 +22,33 @@ fn special() -> Vec<Case> {
             .entry(flag, "a", "", "", |_| {})]
     };
     let unknown = |flag: char| format!("its type `{flag}` is unknown");
-    vec![
-        refused(
+    let mut cases: Vec<_> = [
+        (
             "character-device",
-            one(b'3'),
-            "a",
-            "it is a character device",
+            b'3',
+            "it is a character device".to_owned(),
         ),
-        refused("block-device", one(b'4'), "a", "it is a block device"),
-        refused("pipe", one(b'6'), "a", "it is a named pipe"),
+        ("block-device", b'4', "it is a block device".to_owned()),
+        ("pipe", b'6', "it is a named pipe".to_owned()),
+        ("unknown-type", b'Z', unknown('Z')),
+        ("socket-of-some-writers", b's', unknown('s')),
+        (
+            "unknown-type-that-is-no-letter",
+            0xfe,
+            "its type `\\xfe` is unknown".to_owned(),
+        ),
+        ("volume-header", b'V', unknown('V')),
+        ("continued-from-another-volume", b'M', unknown('M')),
+        (
+            "directory-listing-of-an-incremental-dump",
+            b'D',
+            unknown('D'),
+        ),
+        ("extended-header-of-solaris", b'X', unknown('X')),
+    ]
+    .map(|(name, flag, rule)| refused(name, one(flag), "a", &rule))
+    .into();
+    cases.extend([
         refused(
             "device-with-numbers",
             [Tar::new().entry(b'3', "null", "", "", |block| {
@@ -63,28 +81,6 @@ fn special() -> Vec<Case> {
             "long",
             "it is a named pipe",
         ),
-        refused("unknown-type", one(b'Z'), "a", &unknown('Z')),
-        refused("socket-of-some-writers", one(b's'), "a", &unknown('s')),
-        refused(
-            "unknown-type-that-is-no-letter",
-            one(0xfe),
-            "a",
-            "its type `\\xfe` is unknown",
-        ),
-        refused("volume-header", one(b'V'), "a", &unknown('V')),
-        refused(
-            "continued-from-another-volume",
-            one(b'M'),
-            "a",
-            &unknown('M'),
-        ),
-        refused(
-            "directory-listing-of-an-incremental-dump",
-            one(b'D'),
-            "a",
-            &unknown('D'),
-        ),
-        refused("extended-header-of-solaris", one(b'X'), "a", &unknown('X')),
         refused(
             "directory-with-content",
             [Tar::new().entry(b'5', "a", "", "x", |_| {})],
@@ -139,7 +135,8 @@ fn special() -> Vec<Case> {
                 .file("d/e/f", "x")],
             &["d/ 500", "d/f=x", "d/e/ 0", "d/e/f=x"],
         ),
-    ]
+    ]);
+    cases
 }
 
 fn sparse() -> Vec<Case> {
