@@ -1,5 +1,6 @@
-//! A limit on how long a peer may take nothing of what we send. What it sends is limited where
-//! it is read: headers by hyper, bodies by `http/body.rs`. Used by [`super`] alone.
+//! A limit on how long a peer may take nothing of what we send, and on how long it may take to
+//! say which protocol it speaks. What it sends afterwards is limited where it is read: headers by
+//! hyper, bodies by `http/body.rs`. Used by [`super`] alone.
 
 use std::{
     io,
@@ -16,10 +17,15 @@ use tokio::{
 
 use super::send_file::{FileSender, is_hole};
 
-/// A connection that fails when writing makes no progress for a while.
+/// How many bytes it takes at most to tell HTTP/2 from HTTP/1.1 (RFC 9113 §3.4). Nothing of
+/// hyper's limits these.
+const PREFACE: usize = 24;
+
+/// A connection that fails when writing makes no progress for a while, or when its first bytes
+/// do not come.
 ///
 /// Without it, a client that stops reading would hold its request, and with that the end of
-/// the server, for ever.
+/// the server, for ever; and one that says nothing its connection.
 ///
 /// Where hyper writes what stands for bytes of a file, those are sent in its place.
 pub(super) struct IdleLimit {
@@ -27,6 +33,9 @@ pub(super) struct IdleLimit {
     files: FileSender,
     limit: Duration,
     waiting: bool,
+    /// How many of the bytes that tell the protocol are still to come; none once we answered.
+    preface: usize,
+    /// Runs from the beginning until those are there, and then while writing waits.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -37,6 +46,7 @@ impl IdleLimit {
             files,
             limit,
             waiting: false,
+            preface: PREFACE,
             timer: Box::pin(tokio::time::sleep(limit)),
         }
     }
@@ -47,6 +57,7 @@ impl IdleLimit {
         context: &mut Context<'_>,
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.preface = 0;
         if written.is_ready() {
             self.waiting = false;
             return written;
@@ -68,7 +79,18 @@ impl AsyncRead for IdleLimit {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.preface == 0 {
+            return read;
+        }
+        self.preface = (self.preface).saturating_sub(buffer.filled().len() - before);
+        match read {
+            Poll::Pending if self.timer.as_mut().poll(context).is_ready() => {
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            read => read,
+        }
     }
 }
 

@@ -131,6 +131,31 @@ async fn connection_ends_at_its_deadline_and_between_requests() {
 }
 
 #[tokio::test]
+async fn connection_that_does_not_get_to_its_first_request_ends() {
+    let settings = ServerSettings {
+        idle: Duration::from_millis(100),
+        deadline: None,
+        ..ServerSettings::default()
+    };
+    let registry = TestRegistry::with(Store::memory(), settings).await;
+    for beginning in [
+        "",
+        "P",
+        "PRI * HTTP/2.0\r\n",
+        "GET /v2/ HT",
+        "GET / HTTP/1.1\r\nhost: x",
+    ] {
+        let mut connection = tokio::net::TcpStream::connect(registry.address)
+            .await
+            .unwrap();
+        connection.write_all(beginning.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(!answer.starts_with("HTTP/1.1 2"), "`{beginning}`: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn stopping_finishes_requests_in_flight() {
     let registry = TestRegistry::memory().await;
     let address = registry.address;
