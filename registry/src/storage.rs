@@ -74,7 +74,7 @@ fn open_directory(directory: &Path) -> anyhow::Result<Store> {
         let hint = match &error {
             StoreError::InUse { .. } => "hint: stop that one first, or use another directory",
             StoreError::Directory { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                "hint: create it, or name another one with `--dir`"
+                "hint: create it first, or name another one"
             }
             _ => "hint: it must be a directory that this user may write to",
         };

@@ -85,6 +85,8 @@ impl ConnectError {
                 ),
                 "create it first; the registry does not. Or look whether endpoint and region are right",
             ),
+            // Some networks refuse what asks the machine for keys, others do not answer.
+            Reason::Refused if !credentials && is_machine(&from) => Self::no_credentials(bucket),
             Reason::Refused => Self::new(
                 bucket,
                 format!("{from} refuses access: {text}"),
@@ -104,6 +106,11 @@ impl ConnectError {
             ),
         }
     }
+}
+
+/// Returns whether this is where machines in a cloud are given credentials.
+fn is_machine(origin: &str) -> bool {
+    origin.contains("//169.254.") || origin.contains("//metadata.google.internal")
 }
 
 /// What a store said, without what the library says around it.
@@ -242,6 +249,29 @@ mod tests {
 
     const AROUND: &str =
         "Error performing list request: Error performing GET http://127.0.0.1:9000/b";
+
+    #[test]
+    fn machine_that_gives_no_credentials_out_is_not_blamed_on_keys() {
+        let error = |end: &str| Error::Generic {
+            store: "S3",
+            source: format!(
+                "Error performing PUT http://169.254.169.254/latest/api/token in 2ms{end}"
+            )
+            .into(),
+        };
+        let Ok(crate::store::Location::Bucket(bucket)) = "s3://b/x".parse() else {
+            panic!("it is a bucket");
+        };
+        for end in [
+            " - Server returned non-2xx status code: 403 Forbidden: denied",
+            ", after 8 retries - HTTP error: error sending request",
+        ] {
+            let failed = ConnectError::failed(&bucket, StoreError::Backend(error(end)), false);
+            let text = failed.to_string();
+            assert!(text.contains("no credentials in the environment"), "{text}");
+            assert!(text.contains("hint: set AWS_ACCESS_KEY_ID"), "{text}");
+        }
+    }
 
     /// An error as the library words it, with this at its end.
     fn failure(end: &str) -> ConnectError {
