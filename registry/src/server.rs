@@ -27,7 +27,7 @@ use crate::{
     jobs::{self, ControlSocket, Jobs, Totals, Upkeep},
     limits::Limiter,
     metrics::Metrics,
-    store::Store,
+    store::{Store, causes},
 };
 use idle::IdleLimit;
 
@@ -184,7 +184,10 @@ pub async fn serve(
     }
     settings.access_log.flush();
     if let Err(error) = store.settle().await {
-        tracing::error!(cause = ?error, "cannot bring everything to its place");
+        tracing::error!(
+            cause = causes(&error),
+            "cannot bring everything to its place"
+        );
     }
     tracing::info!("stopped");
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     server::FileSender,
-    store::{Blob, Content, StoreError},
+    store::{Blob, Content, StoreError, causes},
 };
 
 /// The blob, or a part of it.
@@ -67,7 +67,7 @@ pub(crate) async fn get(
 
 /// The status line went out already: all that is left is to break the connection off.
 fn report(error: &StoreError) {
-    tracing::error!(%error, cause = ?error, "blob broke off while it was sent");
+    tracing::error!(cause = causes(error), "blob broke off while it was sent");
 }
 
 /// What is known of the blob without its bytes.

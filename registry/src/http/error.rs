@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::{conditions::entity_tag, path::PathError};
-use crate::store::{BodyError, StoreError};
+use crate::store::{BodyError, StoreError, causes};
 
 /// How many seconds a store that does not answer is given.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -213,15 +213,9 @@ fn missing_content(missing: &[Digest]) -> Envelope {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Some(cause) = self.cause.as_deref() {
-            let mut text = cause.to_string();
-            let mut source = std::error::Error::source(cause);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
             tracing::error!(
                 status = self.status.as_u16(),
-                cause = text,
+                cause = causes(cause),
                 "request failed"
             );
         }

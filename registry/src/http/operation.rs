@@ -7,6 +7,7 @@ use axum::{
 use http::{HeaderName, StatusCode, header};
 
 use super::App;
+use crate::store::causes;
 
 /// The registry speaks this API.
 pub(crate) fn api() -> Response {
@@ -31,7 +32,7 @@ pub(crate) async fn ready(State(app): State<App>) -> Response {
     match app.store().repositories(None, 1).await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => {
-            tracing::warn!(cause = ?error, "store does not answer");
+            tracing::warn!(cause = causes(&error), "store does not answer");
             (StatusCode::SERVICE_UNAVAILABLE, "store does not answer\n").into_response()
         }
     }

@@ -16,7 +16,7 @@ use super::{
     totals::Totals,
 };
 use crate::store::{
-    Collected, Kind, Mode, Others, Pace, Progress, Scrub, Scrubbed, Store, StoreError,
+    Collected, Kind, Mode, Others, Pace, Progress, Scrub, Scrubbed, Store, StoreError, causes,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -205,7 +205,10 @@ async fn round(jobs: &Jobs) {
         }
         Err(error) => {
             totals.routine.failures.add(1);
-            tracing::error!(cause = ?error, "cannot end uploads that nothing arrives for")
+            tracing::error!(
+                cause = causes(&error),
+                "cannot end uploads that nothing arrives for"
+            )
         }
     }
     let pace = Pace::per_second(upkeep.gc_rate).until(jobs.stopping.clone());
@@ -224,7 +227,7 @@ async fn round(jobs: &Jobs) {
         Err(StoreError::Stopped) => {}
         Err(error) => {
             totals.routine.failures.add(1);
-            tracing::error!(cause = ?error, "cannot remove old versions");
+            tracing::error!(cause = causes(&error), "cannot remove old versions");
         }
     }
     totals.routine.end();
@@ -242,7 +245,10 @@ async fn turn(jobs: &Jobs, kind: &'static str, interval: Duration) -> bool {
         match jobs.store.take_turn(kind, interval).await {
             Ok(true) => return true,
             Ok(false) => {}
-            Err(error) => tracing::warn!(cause = ?error, "cannot tell when upkeep was done last"),
+            Err(error) => tracing::warn!(
+                cause = causes(&error),
+                "cannot tell when upkeep was done last"
+            ),
         }
     }
 }
@@ -263,7 +269,9 @@ async fn collections(jobs: &Jobs) {
                 "collected what nobody needs"
             ),
             Err(StoreError::Stopped) => return,
-            Err(error) => tracing::error!(cause = ?error, "cannot collect what nobody needs"),
+            Err(error) => {
+                tracing::error!(cause = causes(&error), "cannot collect what nobody needs")
+            }
         }
     }
 }
@@ -286,7 +294,7 @@ async fn scrubs(jobs: &Jobs) {
                 "scrubbed what is stored"
             ),
             Err(StoreError::Stopped) => return,
-            Err(error) => tracing::error!(cause = ?error, "cannot scrub what is stored"),
+            Err(error) => tracing::error!(cause = causes(&error), "cannot scrub what is stored"),
         }
     }
 }

@@ -179,3 +179,14 @@ pub enum BodyError {
     #[error("body broke off: {0}")]
     Broken(String),
 }
+
+/// Returns what an error says, and whatever caused it, for the log.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

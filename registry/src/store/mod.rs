@@ -61,6 +61,7 @@ pub use blobs::{Blob, BlobStream};
 pub use clock::Clock;
 pub(crate) use collect::Event;
 pub use collect::{Collected, Collection, Counts, Kind, Mode, Others, Pace, Progress};
+pub(crate) use error::causes;
 pub use error::{BodyError, StoreError};
 pub use manifests::{Condition, Manifest, NewManifest, Stored};
 pub use objects::Content;
@@ -203,7 +204,9 @@ impl Store {
                 loop {
                     match store.tag(&repository, &tag).await {
                         Ok(found) => return found.map(|found| found.digest),
-                        Err(error) => tracing::debug!(cause = ?error, "cannot look at a tag"),
+                        Err(error) => {
+                            tracing::debug!(cause = causes(&error), "cannot look at a tag")
+                        }
                     }
                     tokio::time::sleep(POLL).await;
                 }

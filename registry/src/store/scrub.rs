@@ -17,7 +17,7 @@ use super::{
     Store,
     blobs::{BlobRecord, blob_of},
     collect::{Mode, Pace},
-    error::StoreError,
+    error::{StoreError, causes},
     keys,
     manifests::{ManifestRecord, manifest_of},
     objects::Object,
@@ -173,7 +173,7 @@ impl Store {
             }
             Err(StoreError::Stopped) => Err(StoreError::Stopped),
             Err(error) => {
-                tracing::warn!(object = %key, cause = ?error, "cannot read an object");
+                tracing::warn!(object = %key, cause = causes(&error), "cannot read an object");
                 done.unreadable.insert(key.to_string(), error.to_string());
                 Ok(())
             }

@@ -22,7 +22,7 @@ use super::{
     Store,
     claims::Claim,
     data::Progress,
-    error::StoreError,
+    error::{StoreError, causes},
     fence::Fence,
     ingest::Suspended,
     keys::{self, DataId},
@@ -282,7 +282,7 @@ impl Store {
         let key = keys::upload(&session.id);
         if let Err(error) = self.objects().update(&key, payload, session.version).await {
             // It can still be closed; and be added to in a while.
-            tracing::warn!(cause = ?error, upload.id = %session.id, "cannot reopen an upload");
+            tracing::warn!(cause = causes(&error), upload.id = %session.id, "cannot reopen an upload");
         }
     }
 
@@ -368,7 +368,10 @@ impl Store {
             match written.await {
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(cause = ?error, "cannot write down what is left of an upload")
+                    tracing::warn!(
+                        cause = causes(&error),
+                        "cannot write down what is left of an upload"
+                    )
                 }
             }
         }
@@ -446,7 +449,7 @@ impl Store {
                 Err(StoreError::UploadBusy) => {}
                 // Its record stays, and with it what it names is found by the next round.
                 Err(error) => {
-                    tracing::warn!(cause = ?error, upload.id = %id, "cannot end an upload");
+                    tracing::warn!(cause = causes(&error), upload.id = %id, "cannot end an upload");
                 }
             }
         }

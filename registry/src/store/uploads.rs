@@ -9,7 +9,7 @@ use super::{
     Store,
     blobs::Whole,
     data::Progress,
-    error::{BodyError, StoreError},
+    error::{BodyError, StoreError, causes},
     ingest::{Ingest, Suspended},
     keys::{self, DataId},
     record,
@@ -193,7 +193,7 @@ impl Store {
             StoreError::DigestMismatch { .. } => {
                 let id = session.id.clone();
                 if let Err(error) = self.remove_session(session).await {
-                    tracing::warn!(cause = ?error, upload.id = %id, "cannot remove a failed upload");
+                    tracing::warn!(cause = causes(&error), upload.id = %id, "cannot remove a failed upload");
                 }
             }
             _ if is_raised && !closed_before => self.reopen_session(session).await,

@@ -22,7 +22,7 @@ use super::{
     buffers::{BUFFER, Pool},
 };
 use crate::store::{
-    error::StoreError,
+    error::{StoreError, causes},
     local::{Inner, LocalDirectory},
 };
 
@@ -286,7 +286,10 @@ impl Sink for LocalSink {
             _ => Ok(()),
         });
         if let Err(error) = removed.await {
-            tracing::warn!(cause = ?error, "cannot remove data of an upload that failed");
+            tracing::warn!(
+                cause = causes(&error),
+                "cannot remove data of an upload that failed"
+            );
         }
     }
 }

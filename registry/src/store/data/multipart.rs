@@ -23,7 +23,11 @@ use object_store::{
 };
 
 use super::{BlobData, Completion, KIB, Parked, Parts, Pieces, Pool, Progress, Sink, blocking};
-use crate::store::{error::StoreError, ingest::INLINE_MAX, keys::DataId};
+use crate::store::{
+    error::{StoreError, causes},
+    ingest::INLINE_MAX,
+    keys::DataId,
+};
 
 /// S3 takes no smaller part, except the last one of an upload.
 const PART: usize = 5 * 1024 * KIB;
@@ -351,7 +355,7 @@ impl Sink for MultipartSink {
             if let Some(parts) = &self.progress.multipart
                 && let Err(error) = self.store.abort(&self.key, &parts.id).await
             {
-                tracing::warn!(cause = ?error, "cannot abort a multipart upload");
+                tracing::warn!(cause = causes(&error), "cannot abort a multipart upload");
                 self.left = Some(parts.clone());
             }
             if self.wrote_key {
@@ -360,7 +364,10 @@ impl Sink for MultipartSink {
         }
         for key in keys {
             if let Err(error) = self.store.forget(&key).await {
-                tracing::warn!(cause = ?error, "cannot remove data of an upload that failed");
+                tracing::warn!(
+                    cause = causes(&error),
+                    "cannot remove data of an upload that failed"
+                );
             }
         }
     }
