@@ -17,7 +17,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{ArchiveError, beneath::DIRECTORY, contents::NewFile, metadata::Metadata, remove_tree};
+use super::{
+    ArchiveError, beneath::DIRECTORY, contents::NewFile, full::explain, metadata::Metadata,
+    remove_tree,
+};
 
 /// Files in one directory are made by turns, files in several at once.
 const DIRECTORIES: u32 = 8;
@@ -67,7 +70,10 @@ impl Incoming {
                 directories,
                 metadata,
             }),
-            Err(errno) => Err(ArchiveError::io("create", &path)(Errno::into(errno))),
+            Err(errno) => {
+                let error = explain(root, Errno::into(errno));
+                Err(ArchiveError::io("create", &path)(error))
+            }
         }
     }
 
@@ -96,8 +102,8 @@ impl Incoming {
         content: ContentId,
         error: io::Error,
     ) -> ArchiveError {
-        let (_, name) = self.number(content);
-        ArchiveError::io(action, self.path.join(name))(error)
+        let (directory, name) = self.number(content);
+        ArchiveError::io(action, self.path.join(name))(explain(directory, error))
     }
 
     /// Moves content to its place, where nothing may stand.

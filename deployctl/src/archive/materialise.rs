@@ -20,6 +20,7 @@ use rustix::{
 use super::{
     ArchiveError, Rule,
     beneath::open_directory,
+    full::explain,
     incoming::Incoming,
     metadata::Metadata,
     plan::parallelism,
@@ -176,7 +177,8 @@ impl Materialising<'_> {
         if errno == Errno::EXIST {
             return ArchiveError::refused(&self.survivors.path(place), Rule::Collision);
         }
-        ArchiveError::io(action, self.shown(place))(errno.into())
+        let error = explain(self.descriptor, errno.into());
+        ArchiveError::io(action, self.shown(place))(error)
     }
 
     fn shown(&self, place: &Place) -> PathBuf {

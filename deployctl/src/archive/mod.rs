@@ -15,6 +15,7 @@ mod encode;
 mod error;
 mod extended;
 mod flusher;
+mod full;
 mod header;
 mod incoming;
 mod inspect;
