@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
-use deploy_spec::{Channel, ConfigurationName, Prefix};
+use deploy_spec::{Channel, ConfigurationName, Prefix, arguments::bytes};
 use deployctl::client::Fingerprint;
 
 use crate::{origin::Origin, unpacking::Unpacking};
@@ -93,6 +93,11 @@ pub(crate) struct Arguments {
     /// No release is left then that `deploy-agent rollback` could go back to
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     cleanold: bool,
+    /// How much stays free on the file systems of the cache and of the trees: a release is refused
+    /// that would use it up, before anything of it is fetched, and again before it is unpacked.
+    /// Some inodes stay free too, unless it is 0
+    #[arg(long, default_value = "64MiB", value_parser = bytes, value_name = "SIZE")]
+    pub(crate) reserve: u64,
     /// Look once: exit with 0 when the release is deployed, now or already, with 1 otherwise
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
     pub(crate) once: bool,

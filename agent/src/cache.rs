@@ -37,6 +37,23 @@ impl Cache {
             .join(digest.hex())
     }
 
+    /// Returns how many bytes of a blob would still have to come; nothing where it is there.
+    pub(crate) fn missing(&self, digest: &Digest, size: u64) -> Option<u64> {
+        let length = |path: PathBuf| fs::metadata(path).map(|metadata| metadata.len()).ok();
+        if length(self.path(digest)) == Some(size) {
+            return None;
+        }
+        let part = length(self.part(digest)).unwrap_or_default();
+        // A part that is longer than the whole begins anew in its own place.
+        Some(size.saturating_sub(part))
+    }
+
+    fn part(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.path(digest).into_os_string();
+        path.push(PART);
+        path.into()
+    }
+
     /// Brings a blob into the cache; returns whether it had to come from the source. What came
     /// before an interruption is not asked for again.
     pub(crate) async fn fetch(
@@ -52,7 +69,7 @@ impl Cache {
         }
         let directory = self.root.join(digest.algorithm().as_str());
         fs::create_dir_all(&directory).map_err(AgentError::io("create directory", &directory))?;
-        let part = directory.join(format!("{}{PART}", digest.hex()));
+        let part = self.part(digest);
         source.fetch(digest, size, &part).await?;
         fs::rename(&part, &path).map_err(AgentError::io("rename", &part))?;
         sync_directory(&directory)?;

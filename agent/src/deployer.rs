@@ -11,7 +11,7 @@ use std::{
 };
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
-use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
+use deployctl::archive::{ArchiveError, UnpackOptions, unpack};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
@@ -34,6 +34,7 @@ const CONFIG_MAX: u64 = 4 << 20;
 mod commit;
 mod layers;
 mod recovery;
+mod room;
 mod scripts;
 mod undo;
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub unpacking: UnpackOptions,
     /// How many trees of earlier releases stay after a success; all without a number.
     pub keep: Option<usize>,
+    /// How many bytes stay free on the file systems of the cache and of the trees.
+    pub reserve: u64,
     /// The time, for the journal and for the names of files that are set aside.
     pub clock: fn() -> Timestamp,
 }
@@ -146,6 +149,7 @@ impl<S: Source> Deployer<S> {
             tracing::debug!(release.id = %id, "its tree is there already");
             return Ok(());
         }
+        self.room_to_fetch(id, &release)?;
         self.fetch_layers(&release, stop).await
     }
 
@@ -200,6 +204,7 @@ impl<S: Source> Deployer<S> {
             return Ok(());
         }
         let release = self.describe(memory, id).await?;
+        self.room_to_unpack(id, &release, stop).await?;
         let result = match self.unpack(id, &release, stop).await {
             Err(AgentError::Unpack { source, .. }) if source.is_wrong_content() => {
                 tracing::warn!(
@@ -220,21 +225,15 @@ impl<S: Source> Deployer<S> {
     }
 
     async fn unpack(&self, id: &Id, release: &Release, stop: &Stop) -> Result<(), AgentError> {
-        let layer = |layer: &deploy_spec::ReleaseLayer| LayerSource {
-            name: layer.reference().to_string(),
-            path: self.cache.path(&layer.digest),
-            digest: layer.digest.clone(),
-            size: Some(layer.size),
-            diff_id: layer.diff_id.clone(),
-        };
-        let layers: Vec<_> = release.layers.iter().map(layer).collect();
-        let options = UnpackOptions {
-            stop: stop.flag(),
-            ..self.settings.unpacking.clone()
-        };
+        let layers = self.layer_sources(release);
+        let options = self.settings.unpacking.clone();
         let directory = Arc::clone(&self.directory);
         let id = id.clone();
-        let work = move || {
+        let work = move |stop: Stop| {
+            let options = UnpackOptions {
+                stop: stop.flag(),
+                ..options
+            };
             let staging = directory.create_staging(&id)?;
             let unpacked = unpack(&layers, &staging, &options).map_err(|source| match source {
                 ArchiveError::Interrupted => AgentError::Interrupted,
@@ -254,9 +253,7 @@ impl<S: Source> Deployer<S> {
             );
             Ok(())
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        self.while_there_is_room(stop, work).await
     }
 
     fn discard(&self, error: &ArchiveError, release: &Release) -> Result<(), AgentError> {

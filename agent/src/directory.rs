@@ -145,7 +145,8 @@ impl Directory {
         self.root.join("cache")
     }
 
-    fn unpacked(&self) -> PathBuf {
+    /// Returns the directory of the trees.
+    pub(crate) fn unpacked(&self) -> PathBuf {
         self.root.join(UNPACKED)
     }
 

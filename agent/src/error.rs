@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 use deploy_spec::{Digest, release::ReleaseError};
 use deployctl::archive::ArchiveError;
 
-use crate::{hooks::Hook, source::SourceError};
+use crate::{hooks::Hook, room::NoRoom, source::SourceError};
 
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,9 @@ pub enum AgentError {
         #[source]
         source: ArchiveError,
     },
+    /// A file system has too little room for a release.
+    #[error(transparent)]
+    NoRoom(Box<NoRoom>),
     /// Something in the agent's directory cannot be removed.
     #[error(transparent)]
     Remove(ArchiveError),
@@ -153,6 +156,7 @@ impl AgentError {
             Self::Io { source, .. } => full(source),
             Self::Source(error) => error.is_storage_full(),
             Self::Unpack { source, .. } => source.is_storage_full(),
+            Self::NoRoom(_) => true,
             _ => false,
         }
     }

@@ -118,6 +118,7 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
         check,
         unpacking: arguments.unpacking.options(),
         keep: arguments.keep(),
+        reserve: arguments.reserve,
         clock: jiff::Timestamp::now,
     };
     tracing::info!(

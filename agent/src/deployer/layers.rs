@@ -19,9 +19,7 @@ impl<S: Source> Deployer<S> {
         release: &Release,
         stop: &Stop,
     ) -> Result<(), AgentError> {
-        let mut known = HashSet::new();
-        // Two layers may be one blob, which has one place.
-        let distinct = (release.layers.iter()).filter(|layer| known.insert(&layer.digest));
+        let distinct = self.distinct(release);
         let fetches: Vec<_> = distinct.map(|layer| self.fetch_layer(layer)).collect();
         let fetching = futures::stream::iter(fetches)
             .buffer_unordered(AT_ONCE)
@@ -29,11 +27,22 @@ impl<S: Source> Deployer<S> {
         let fetched = tokio::select! {
             fetched = fetching => fetched,
             () = stop.stopped() => Err(AgentError::Interrupted),
+            lack = self.shortage() => Err(lack),
         };
         if let Err(error) = &fetched {
             self.make_room(error, release);
         }
         fetched
+    }
+
+    /// Returns the layers of the release, each blob once: two layers may be one, which has one
+    /// place.
+    pub(super) fn distinct<'a>(
+        &self,
+        release: &'a Release,
+    ) -> impl Iterator<Item = &'a ReleaseLayer> + use<'a, S> {
+        let mut known = HashSet::new();
+        (release.layers.iter()).filter(move |layer| known.insert(&layer.digest))
     }
 
     async fn fetch_layer(&self, layer: &ReleaseLayer) -> Result<(), AgentError> {

@@ -4,6 +4,7 @@
 mod following;
 mod host;
 mod memory;
+mod room;
 mod undo;
 
 use std::{fs, sync::atomic::Ordering};

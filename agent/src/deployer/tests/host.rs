@@ -103,6 +103,8 @@ pub(super) struct Host {
     directory: tempfile::TempDir,
     pub(super) source: Arc<Memory>,
     pub(super) keep: Option<usize>,
+    pub(super) reserve: u64,
+    pub(super) clock: fn() -> Timestamp,
     pub(super) on_failure: OnFailure,
     pub(super) check_timeout: Duration,
 }
@@ -124,6 +126,8 @@ impl Host {
             directory: tempfile::tempdir().unwrap(),
             source: Arc::default(),
             keep: None,
+            reserve: 0,
+            clock: Timestamp::now,
             on_failure: OnFailure::Retry,
             check_timeout: LONG,
         };
@@ -165,7 +169,8 @@ impl Host {
             }),
             unpacking: UnpackOptions::default(),
             keep: self.keep,
-            clock: Timestamp::now,
+            reserve: self.reserve,
+            clock: self.clock,
         };
         let directory = Arc::new(Directory::open(&self.path("host"), None).unwrap());
         Deployer::new(Arc::clone(&self.source), directory, settings)
