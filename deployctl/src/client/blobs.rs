@@ -177,10 +177,13 @@ impl BlobReader {
         if self.failures >= policy.attempts {
             return Err(error);
         }
+        let Some(delay) = policy.delay_after(self.failures, error.retry_after()) else {
+            return Err(error);
+        };
         tracing::debug!(
             blob.digest = %self.digest, offset = self.offset, %error, "resuming the download"
         );
-        tokio::time::sleep(policy.delay(self.failures)).await;
+        tokio::time::sleep(delay).await;
         Ok(())
     }
 
@@ -236,7 +239,10 @@ impl BlobReader {
         let mut response = transport.send(call).await?;
         match response.status() {
             StatusCode::OK => {
-                self.learn_size(announced_length(&response))?;
+                let headers = response.headers();
+                self.learn_size(announced_length(&response))
+                    // Another size is explained by a page for people, such as one to log in on.
+                    .map_err(|error| transport.unless_html(headers, error))?;
                 self.skip(&mut response).await?;
                 Ok(response)
             }

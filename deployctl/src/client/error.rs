@@ -1,6 +1,6 @@
 //! What can go wrong between a client and a registry. Returned by everything in `client`.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use deploy_spec::{Digest, Envelope, ErrorCode};
 
@@ -88,7 +88,11 @@ pub enum ClientError {
         operation: String,
     },
     /// Any other refusal.
-    #[error("cannot {operation}: the registry answered {status}{}", reason_suffix(&envelope.to_string()))]
+    #[error(
+        "cannot {operation}: the registry answered {status}{}{}",
+        reason_suffix(&envelope.to_string()),
+        wait_suffix(*retry_after)
+    )]
     Refused {
         /// What was tried.
         operation: String,
@@ -96,6 +100,8 @@ pub enum ClientError {
         status: http::StatusCode,
         /// What the registry said, empty where it said nothing readable.
         envelope: Envelope,
+        /// How long the registry wants to be left alone.
+        retry_after: Option<Duration>,
     },
     /// An answer that breaks the specification.
     #[error("cannot {operation}: the registry's answer is not usable: {reason}")]
@@ -155,6 +161,14 @@ impl ClientError {
         }
     }
 
+    /// Returns how long the registry wants to be left alone, where it says so (`Retry-After`).
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// True where the same request may succeed later: the registry is down, overloaded or out
     /// of reach, and nothing is wrong with the request itself.
     pub fn is_transient(&self) -> bool {
@@ -174,6 +188,15 @@ fn reason_suffix(reason: &str) -> String {
     match reason {
         "" => String::new(),
         reason => format!(" ({reason})"),
+    }
+}
+
+fn wait_suffix(told: Option<Duration>) -> String {
+    match told {
+        Some(told) if !told.is_zero() => {
+            format!(", asking to be left alone for {} seconds", told.as_secs())
+        }
+        _ => String::new(),
     }
 }
 

@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout_at};
 ///
 /// A request is tried again when the connection fails or the registry answers 408, 429, 500,
 /// 502, 503 or 504. Delays double from the first to the longest, each drawn at random between
-/// half of it and the whole; `Retry-After` is obeyed up to a minute. Transfers count anew
-/// whenever they have got further.
+/// half of it and the whole. `Retry-After` is obeyed: no request is sent before its time; where
+/// that is further away than is waited for, the refusal is returned, and tells it. Transfers count
+/// anew whenever they have got further.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// How often a request is sent at most.
@@ -26,6 +27,8 @@ pub struct RetryPolicy {
     pub first_delay: Duration,
     /// The longest delay.
     pub longest_delay: Duration,
+    /// The longest that is waited because a registry says so (`Retry-After`).
+    pub longest_told: Duration,
     /// How long nothing may move, in either direction. There is no limit on total time.
     pub progress_timeout: Duration,
     /// How long a connection may take to come about.
@@ -38,14 +41,12 @@ impl Default for RetryPolicy {
             attempts: 5,
             first_delay: Duration::from_millis(200),
             longest_delay: Duration::from_secs(5),
+            longest_told: Duration::from_secs(60),
             progress_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
         }
     }
 }
-
-/// No registry makes a client wait longer than this.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 impl RetryPolicy {
     /// Returns how long to wait before attempt number `failed + 1`, `failed` counted from 1.
@@ -58,12 +59,14 @@ impl RetryPolicy {
             .mul_f64(rand::random_range(0.5..=1.0))
     }
 
-    /// As [`RetryPolicy::delay`], for an answer that may say how long to wait.
-    pub(super) fn delay_after(&self, failed: u32, headers: &HeaderMap) -> Duration {
-        match retry_after(headers) {
+    /// As [`RetryPolicy::delay`], where a registry may have said how long to wait; nothing where
+    /// that is longer than is waited for.
+    pub(super) fn delay_after(&self, failed: u32, told: Option<Duration>) -> Option<Duration> {
+        match told {
+            Some(told) if told > self.longest_told => None,
             // Everybody is told the same time: spread a little.
-            Some(told) => told.mul_f64(rand::random_range(1.0..=1.1)),
-            None => self.delay(failed),
+            Some(told) => Some(told.mul_f64(rand::random_range(1.0..=1.1))),
+            None => Some(self.delay(failed)),
         }
     }
 }
@@ -82,7 +85,7 @@ pub(super) fn is_retryable(status: StatusCode) -> bool {
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let seconds = match text.parse::<u64>() {
         Ok(seconds) => seconds,
@@ -92,7 +95,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             u64::try_from(seconds).unwrap_or(0)
         }
     };
-    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+    Some(Duration::from_secs(seconds))
 }
 
 /// When something last moved. Cheap to clone, touched by the body while it streams.
@@ -152,16 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_bounded() {
+    fn retry_after_is_read_in_both_forms_and_waited_for_within_bounds() {
         let read = |text: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());
             retry_after(&headers)
         };
         assert_eq!(read("3"), Some(Duration::from_secs(3)));
-        assert_eq!(read("9999999"), Some(RETRY_AFTER_MAX));
+        assert_eq!(read("9999999"), Some(Duration::from_secs(9_999_999)));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("soon"), None);
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.delay_after(1, read("61")), None);
+        let told = policy.delay_after(1, read("60")).unwrap();
+        assert!(told >= Duration::from_secs(60) && told <= Duration::from_secs(66));
+        assert!(policy.delay_after(1, None).unwrap() <= policy.first_delay);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use super::{
     auth::{Access, Authenticator, Protocol, Scope},
     error::innermost,
     pin,
-    retry::{Activity, is_retryable},
+    retry::{Activity, is_retryable, retry_after},
 };
 
 /// The most that is read of an answer that reports an error.
@@ -183,7 +183,11 @@ impl Transport {
             let delay = match &result {
                 _ if failed >= self.policy.attempts => return result,
                 Ok(response) if is_retryable(response.status()) => {
-                    self.policy.delay_after(failed, response.headers())
+                    let told = retry_after(response.headers());
+                    match self.policy.delay_after(failed, told) {
+                        Some(delay) => delay,
+                        None => return result,
+                    }
                 }
                 // A registry that was never there is more likely misspelt than restarting.
                 Err(ClientError::Unreachable { .. }) if !self.contacted.initialized() => {
@@ -294,6 +298,7 @@ impl Transport {
             operation,
             status,
             envelope,
+            retry_after: retry_after(&headers).filter(|_| is_retryable(status)),
         }
     }
 
@@ -323,6 +328,14 @@ impl Transport {
             operation: operation.to_owned(),
             reason,
         }
+    }
+
+    /// Returns the error, or a better one where the answer is a page for people.
+    pub(super) fn unless_html(&self, headers: &HeaderMap, error: ClientError) -> ClientError {
+        if is_html(headers) {
+            return self.not_a_registry(StatusCode::OK, headers);
+        }
+        error
     }
 
     fn failure(&self, operation: &str, error: &reqwest::Error) -> ClientError {
