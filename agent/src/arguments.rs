@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// How often to look at the channel where the registry does not tell of changes by itself
     #[arg(long, default_value = "30s", value_parser = interval)]
     pub(crate) poll: Duration,
+    /// How long a registry may send nothing in the middle of an answer before it is asked again
+    #[arg(long, default_value = "1m", value_parser = interval, value_name = "DURATION")]
+    pub(crate) stall_timeout: Duration,
     /// Script to run on deploys
     #[arg(long, default_value = "./deploy.sh", value_name = "FILE")]
     pub(crate) script: PathBuf,

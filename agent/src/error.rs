@@ -144,6 +144,14 @@ impl AgentError {
         matches!(self, Self::Refused { .. })
     }
 
+    /// Returns how long the source of releases wants to be left alone, where it says so.
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Source(error) => error.retry_after(),
+            _ => None,
+        }
+    }
+
     /// Whether a disk is full.
     pub fn is_storage_full(&self) -> bool {
         let full = |source: &io::Error| {

@@ -98,6 +98,7 @@ fn run(arguments: &Arguments) -> Result<Exit> {
 
 async fn follow(arguments: &Arguments) -> Result<Exit> {
     let signals = Told::listen()?;
+    let notify = settings::notify();
     let open = |hook, path| {
         let script = Script::open(hook, path, std::env::vars_os())?;
         anyhow::Ok(script.limited(arguments.script_timeout.0))
@@ -141,8 +142,12 @@ async fn follow(arguments: &Arguments) -> Result<Exit> {
         OnFailure::Retry
     };
     let pauses = Pauses::new(arguments.poll);
-    let runner = Runner::new(source, deployer, mode, on_failure, pauses);
-    Ok(runner.run(signals).await)
+    let runner = Runner::new(source, deployer, mode, on_failure, pauses).telling(notify.clone());
+    notify.ready();
+    tokio::select! {
+        exit = runner.run(signals) => Ok(exit),
+        () = notify.stay_alive() => unreachable!("it never returns"),
+    }
 }
 
 /// SIGTERM and SIGINT end the agent, SIGHUP has it look for what it is asked for.

@@ -13,6 +13,10 @@ const LONGEST_FIRST_RETRY: Duration = Duration::from_secs(30);
 const LONGEST_RETRY: Duration = Duration::from_secs(10 * 60);
 /// How far a silent registry is left alone.
 const LONGEST_LOOK: Duration = Duration::from_secs(60);
+/// How far a registry that says when to come back (`Retry-After`) is left alone at its word.
+const LONGEST_TOLD: Duration = Duration::from_secs(10 * 60);
+/// Within which the first look comes: hosts that were switched on together do not ask together.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How much later than its interval a poll may come.
 const POLL_JITTER: f64 = 0.1;
 
@@ -37,6 +41,18 @@ impl Pauses {
             Pause::Poll => self.poll.mul_f64(1.0 + POLL_JITTER * rand::random::<f64>()),
             Pause::Backoff(failures) => jittered(doubled(SHORTEST_RETRY, failures, LONGEST_LOOK)),
         }
+    }
+
+    /// Returns how long to wait before the first look of all.
+    pub(crate) fn before_first_look(&self) -> Duration {
+        FIRST_LOOK.mul_f64(rand::random())
+    }
+
+    /// Returns the pause, made at least as long as the registry wants to be left alone, up to ten
+    /// minutes and a tenth: everybody is told the same time.
+    pub(crate) fn at_least(&self, told: Option<Duration>, pause: Duration) -> Duration {
+        let told = told.unwrap_or_default().min(LONGEST_TOLD);
+        pause.max(told.mul_f64(1.0 + POLL_JITTER * rand::random::<f64>()))
     }
 
     /// Returns how long to wait before a failed release is tried again: doubling from the poll
@@ -93,5 +109,20 @@ mod tests {
             Duration::ZERO
         );
         assert!(Pauses::new(seconds(10)).before_look(Pause::Backoff(99)) <= LONGEST_LOOK);
+    }
+
+    #[test]
+    fn a_registry_is_left_alone_as_long_as_it_says_and_no_longer_than_is_sane() {
+        let (seconds, pauses) = (Duration::from_secs, Pauses::new(Duration::from_secs(30)));
+        for _ in 0..100 {
+            assert_eq!(pauses.at_least(None, seconds(3)), seconds(3));
+            assert_eq!(pauses.at_least(Some(seconds(2)), seconds(3)), seconds(3));
+            let told = pauses.at_least(Some(seconds(100)), seconds(3));
+            assert!(told >= seconds(100) && told <= seconds(110), "{told:?}");
+            // As a date reads when this host's clock was set back by years.
+            let told = pauses.at_least(Some(seconds(1 << 30)), seconds(3));
+            assert!(told >= seconds(600) && told <= seconds(660), "{told:?}");
+            assert!(pauses.before_first_look() <= seconds(1));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Prefix, Tag};
-use deployctl::client::{Progress, Registry, Repository, Watched};
+use deployctl::client::{ClientError, Progress, Registry, Repository, Watched};
 
 use crate::source::{Look, Source, SourceError};
 
@@ -40,7 +40,7 @@ impl Source for RegistrySource {
             .repository
             .watch_manifest(&self.channel, known, wait)
             .await;
-        Ok(match watched.map_err(SourceError::new)? {
+        Ok(match watched.map_err(failed)? {
             Watched::Changed(manifest) => Look::Manifest {
                 id: manifest.digest,
                 bytes: manifest.bytes.to_vec(),
@@ -52,7 +52,7 @@ impl Source for RegistrySource {
 
     async fn document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SourceError> {
         let bytes = self.repository.blob_bytes(&descriptor.digest, limit).await;
-        Ok(bytes.map_err(SourceError::new)?.to_vec())
+        Ok(bytes.map_err(failed)?.to_vec())
     }
 
     async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
@@ -61,6 +61,11 @@ impl Source for RegistrySource {
             .download(digest, Some(size), path, &progress)
             .await
             .map(drop)
-            .map_err(SourceError::new)
+            .map_err(failed)
     }
+}
+
+fn failed(error: ClientError) -> SourceError {
+    let told = error.retry_after();
+    SourceError::new(error).until(told)
 }

@@ -10,8 +10,10 @@ use crate::{
     directory::Request,
     error::AgentError,
     machine::{
-        Action, Event, Exit, Id, Mode, OnFailure, Phase, Recovered, Report, Resume, State, Work,
+        Action, Event, Exit, Id, Mode, OnFailure, Pause, Phase, Recovered, Report, Resume, State,
+        Work,
     },
+    notify::Notify,
     pause::Pauses,
     source::{Look, Source, SourceError},
     stop::Stop,
@@ -77,6 +79,7 @@ pub struct Runner<S, E> {
     mode: Mode,
     on_failure: OnFailure,
     pauses: Pauses,
+    notify: Notify,
 }
 
 type Working = Pin<Box<dyn Future<Output = Result<Outcome, AgentError>> + Send>>;
@@ -89,6 +92,10 @@ struct Going {
     work: Option<Working>,
     look: Option<Looking>,
     retry: Option<Pausing>,
+    /// How long the source wants to be left alone, as it said last.
+    told: Option<Duration>,
+    /// Whether the channel has been looked at.
+    looked: bool,
 }
 
 enum Happened {
@@ -113,7 +120,14 @@ impl<S: Source, E: Executor> Runner<S, E> {
             mode,
             on_failure,
             pauses,
+            notify: Notify::default(),
         }
+    }
+
+    /// Returns the runner, which tells a service manager what it is at.
+    #[must_use]
+    pub fn telling(self, notify: Notify) -> Self {
+        Self { notify, ..self }
     }
 
     /// Runs until the machine stops. The first signal asks it to; the second ends at once what
@@ -139,14 +153,23 @@ impl<S: Source, E: Executor> Runner<S, E> {
                 continue;
             }
             let event = match going.next(&mut signals).await {
-                Happened::Worked(result) => self.worked(result, &stop),
-                Happened::Looked(result) => self.looked(result, &state).await,
+                Happened::Worked(result) => {
+                    going.told = result.as_ref().err().and_then(AgentError::retry_after);
+                    self.worked(result, &stop)
+                }
+                Happened::Looked(result) => {
+                    going.told = result.as_ref().err().and_then(SourceError::retry_after);
+                    self.looked(result, &state).await
+                }
                 Happened::Paused => Event::Retry,
                 Happened::Signalled(Signal::End) if stop.is_stopped() => {
                     tracing::warn!("ending at once");
                     return Exit::Failure;
                 }
-                Happened::Signalled(Signal::End) => Event::Shutdown,
+                Happened::Signalled(Signal::End) => {
+                    self.notify.stopping();
+                    Event::Shutdown
+                }
                 // Whatever else it may be is seen to as soon as nothing is being done.
                 Happened::Signalled(Signal::Look) if !self.executor.is_asked(Request::Retry) => {
                     actions = Vec::new();
@@ -196,12 +219,14 @@ impl<S: Source, E: Executor> Runner<S, E> {
                 going.work = Some(Box::pin(async move { executor.execute(work, stop).await }));
             }
             Action::Watch { known, pause } => {
-                let pause = self.pauses.before_look(pause);
-                let wait = if self.mode == Mode::Follow {
-                    LONG_POLL
-                } else {
-                    Duration::ZERO
+                let follows = self.mode == Mode::Follow;
+                let pause = match pause {
+                    Pause::None if follows && !going.looked => self.pauses.before_first_look(),
+                    pause => self.pauses.before_look(pause),
                 };
+                going.looked = true;
+                let pause = self.pauses.at_least(going.told, pause);
+                let wait = if follows { LONG_POLL } else { Duration::ZERO };
                 let source = Arc::clone(&self.source);
                 going.look = Some(Box::pin(async move {
                     sleep(pause).await;
@@ -210,6 +235,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
             }
             Action::Retry { failures, resume } => {
                 let pause = self.pauses.before_retry(failures);
+                let pause = self.pauses.at_least(going.told, pause);
                 let what = match resume {
                     Resume::Undo => "not rolled back",
                     _ => "not deployed",
@@ -262,6 +288,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
 
     async fn report(&self, report: &Report) {
         let source = self.source.name();
+        self.notify.status(&in_a_word(report, &source));
         match report {
             Report::Current(id) => {
                 tracing::info!(release.id = %id, "`{source}` is deployed already")
@@ -302,6 +329,23 @@ impl<S: Source, E: Executor> Runner<S, E> {
                 }
             },
         }
+    }
+}
+
+/// Returns what a report comes to, for the service manager's status line.
+fn in_a_word(report: &Report, source: &str) -> String {
+    match report {
+        Report::Current(id) | Report::Deployed(id) => format!("{source}: {id} is deployed"),
+        Report::Found(id) => format!("{source}: {id} is being deployed"),
+        Report::Abandoned(_) => format!("{source}: the channel moved"),
+        Report::SourceLost => format!("{source} cannot be looked at"),
+        Report::SourceBack => format!("{source} can be looked at again"),
+        Report::ChannelMissing => format!("{source} does not exist"),
+        Report::Finishing(id) => format!("{source}: {id} is being finished"),
+        Report::Bad(id) => format!("{source}: {id} failed before, waiting for a newer release"),
+        Report::GoingBack(id) => format!("{source}: going back to {id}"),
+        Report::Undoing(id) => format!("{source}: rolling back {id}"),
+        Report::RolledBack { failed, .. } => format!("{source}: rolled back {failed}"),
     }
 }
 

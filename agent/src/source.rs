@@ -32,6 +32,7 @@ pub enum Look {
 pub struct SourceError {
     message: String,
     storage_full: bool,
+    retry_after: Option<Duration>,
 }
 
 impl SourceError {
@@ -53,7 +54,22 @@ impl SourceError {
         Self {
             message,
             storage_full,
+            retry_after: None,
         }
+    }
+
+    /// Returns the error of a source that wants to be left alone for some time.
+    #[must_use]
+    pub fn until(self, retry_after: Option<Duration>) -> Self {
+        Self {
+            retry_after,
+            ..self
+        }
+    }
+
+    /// Returns how long the source wants to be left alone, where it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whether the disk that a layer was to be written to is full.

@@ -30,6 +30,11 @@ impl Reply {
             .map(|(_, value)| value.as_str())
     }
 
+    /// All headers, in their order.
+    pub fn headers(&self) -> &[(String, String)] {
+        &self.headers
+    }
+
     /// The body as text, invalid UTF-8 replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
