@@ -13,7 +13,7 @@ use deployctl::{
 use crate::{arguments::Arguments, origin::Origin};
 
 /// How long a registry can make a single request wait without a word in the log.
-const LONGEST_TOLD: Duration = Duration::from_secs(5);
+const LONGEST_TOLD: Duration = Duration::from_secs(2);
 
 /// Returns the source that the flags name.
 pub(crate) fn source(arguments: &Arguments) -> Result<AnySource> {

@@ -129,12 +129,12 @@ fn registry_that_counts_requests_is_left_alone_as_long_as_it_asks() {
 fn time_is_given(status: u16, door: Door) {
     let scene = Scene::start();
     // More than is waited for within a request, so that it is the agent's own decision.
-    let fault = Fault::Status(status, Some("6".to_owned()));
+    let fault = Fault::Status(status, Some("3".to_owned()));
     let status = status.to_string();
-    let expected = ["ERROR", &status, "asking to be left alone for 6 seconds"];
+    let expected = ["ERROR", &status, "asking to be left alone for 3 seconds"];
     scene.bear(door, fault, 2, &expected);
     let pauses = scene.door.pauses();
-    let short = pauses.iter().any(|pause| *pause < Duration::from_secs(6));
+    let short = pauses.iter().any(|pause| *pause < Duration::from_secs(3));
     assert!(!pauses.is_empty() && !short, "{pauses:?}");
 }
 
@@ -145,11 +145,11 @@ fn time_that_is_asked_for_may_be_a_date() {
     let date = scene
         .desk
         .run("date")
-        .args(["-u", "-d", &format!("@{}", now + 9)]);
+        .args(["-u", "-d", &format!("@{}", now + 6)]);
     let date = date.arg("+%a, %d %b %Y %H:%M:%S GMT").ok().stdout;
     let fault = Fault::Status(503, Some(date.trim().to_owned()));
     scene.bear(Door::Layers, fault, 2, &["ERROR", "503"]);
     // Long before the date nobody asks; how long before is a matter of how long all of this took.
-    let then = Duration::from_secs(now + 9);
+    let then = Duration::from_secs(now + 6);
     assert!(SystemTime::UNIX_EPOCH.elapsed().unwrap() >= then);
 }
