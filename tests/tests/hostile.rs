@@ -100,6 +100,14 @@ fn check(case: &Case, layers: &[Vec<u8>]) -> Option<String> {
     if unpacked.is_err() && !tree.is_empty() {
         return Some(format!("{name}: left {tree:?}"));
     }
+    // Nothing that an archive says has been lost on the way, and nothing else has come.
+    if unpacked.is_ok() {
+        let described = opened.describe(&options).unwrap();
+        let drifts = described.compare(&place.staging(), &options.stop).unwrap();
+        if !drifts.is_empty() {
+            return Some(format!("{name}: {drifts:?}"));
+        }
+    }
     // Where several layers together pass a limit, it is not always the same one that does.
     let planned = planned.map(|plan| plan.summary());
     if let (Ok(planned), Ok(unpacked)) = (&planned, &unpacked)

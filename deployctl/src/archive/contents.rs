@@ -1,6 +1,6 @@
 //! What becomes of the content of files while their layers are read. `plan` hands it over.
 
-use std::io::Read;
+use std::{collections::HashSet, io::Read};
 
 use super::{
     ArchiveError, extended::Extended, incoming::ContentId, reader::TarReader, tree::Attributes,
@@ -40,5 +40,29 @@ impl Contents for PassedOver {
 
     fn flush(&mut self) -> Result<(), ArchiveError> {
         Ok(())
+    }
+}
+
+/// Hands over the content of some files, and passes over that of the others.
+pub(super) struct Chosen<'a, C> {
+    /// Which; all without a choice.
+    pub(super) wanted: Option<&'a HashSet<ContentId>>,
+    pub(super) inner: C,
+}
+
+impl<C: Contents> Contents for Chosen<'_, C> {
+    fn take<R: Read>(
+        &mut self,
+        file: NewFile,
+        reader: &mut TarReader<R>,
+    ) -> Result<(), ArchiveError> {
+        match self.wanted {
+            Some(wanted) if !wanted.contains(&file.content) => Ok(()),
+            _ => self.inner.take(file, reader),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), ArchiveError> {
+        self.inner.flush()
     }
 }

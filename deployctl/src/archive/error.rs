@@ -353,9 +353,14 @@ const SHOWN: usize = 512;
 /// Returns a name for messages: text as it is, everything else escaped, the end of a very long
 /// one left out.
 pub(super) fn escape(name: &[u8]) -> String {
-    if name.len() > SHOWN {
-        return escape(&name[..SHOWN]) + "…";
+    match name.get(..SHOWN) {
+        Some(beginning) if name.len() > SHOWN => escape_all(beginning) + "…",
+        _ => escape_all(name),
     }
+}
+
+/// Returns all of a name, however long, in the same way.
+pub(super) fn escape_all(name: &[u8]) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
         for character in chunk.valid().chars() {

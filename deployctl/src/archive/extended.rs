@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, os::fd::AsFd, str::FromStr};
 
 use rustix::{
-    fs::{XattrFlags, fsetxattr},
+    fs::{XattrFlags, fgetxattr, fsetxattr},
     io::Errno,
 };
 
@@ -158,6 +158,27 @@ impl ExtendedAttributes {
     pub(super) fn bytes(&self) -> u64 {
         let bytes = |(name, value): &Attribute| (name.len() + value.len()) as u64;
         self.attributes.iter().map(bytes).sum()
+    }
+
+    /// Returns names and values, sorted by name.
+    pub(super) fn attributes(&self) -> &[Attribute] {
+        &self.attributes
+    }
+
+    /// Returns the name of the first that `file` does not have with its value.
+    pub(super) fn missing_of(&self, file: impl AsFd) -> Result<Option<&[u8]>, Errno> {
+        for (name, value) in &self.attributes {
+            // One byte more shows that there are too many.
+            let mut found = vec![0; value.len() + 1];
+            match fgetxattr(&file, &**name, &mut found[..]) {
+                Ok(count) if found[..count] == **value => {}
+                Ok(_) | Err(Errno::RANGE | Errno::NODATA | Errno::OPNOTSUPP) => {
+                    return Ok(Some(name));
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(None)
     }
 
     /// Sets them on a file or directory that this process has just made.

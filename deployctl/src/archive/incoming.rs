@@ -31,7 +31,7 @@ const NEIGHBOURS: u32 = 64;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 /// The content of a file: which entry of which layer brings it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ContentId {
     pub(super) layer: u16,
     pub(super) ordinal: u32,
@@ -122,6 +122,17 @@ impl Incoming {
             }
             result => result,
         }
+    }
+
+    /// Moves content to its place, in the stead of the file or link that stands there.
+    pub(super) fn replace(
+        &self,
+        content: ContentId,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+    ) -> Result<(), Errno> {
+        let (from, number) = self.number(content);
+        fs::renameat(from, &number, directory, name)
     }
 
     /// Removes the directory, with the content for which there was no place.

@@ -49,6 +49,16 @@ pub(super) struct Metadata {
     special_bits: SpecialBits,
     /// Whose the files are before they are given away, where that is known.
     made_as: Option<(Uid, Gid)>,
+    /// Whose they become whatever the archives say, where these have no say.
+    all_to: Option<(Uid, Gid)>,
+}
+
+/// Returns the mode that an archive's becomes.
+pub(super) fn mode_of(special_bits: SpecialBits, attributes: &Attributes) -> u32 {
+    match special_bits {
+        SpecialBits::Strip => attributes.mode & PERMISSION_BITS,
+        SpecialBits::Keep => attributes.mode,
+    }
 }
 
 impl Metadata {
@@ -57,6 +67,16 @@ impl Metadata {
             ownership,
             special_bits,
             made_as: None,
+            all_to: None,
+        }
+    }
+
+    /// Returns it for files that are put beside others of this owner and group: theirs they
+    /// become, where the archives have no say.
+    pub(super) fn beside(self, uid: u32, gid: u32) -> Self {
+        Self {
+            all_to: Some((Uid::from_raw(uid), Gid::from_raw(gid))),
+            ..self
         }
     }
 
@@ -85,10 +105,7 @@ impl Metadata {
         if let Some(extended) = extended {
             extended.set(&file).map_err(Unset::Attribute)?;
         }
-        let mode = match self.special_bits {
-            SpecialBits::Strip => attributes.mode & PERMISSION_BITS,
-            SpecialBits::Keep => attributes.mode,
-        };
+        let mode = mode_of(self.special_bits, attributes);
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(fs::futimens(&file, &times(attributes))?)
     }
@@ -109,8 +126,11 @@ impl Metadata {
 
     /// Returns whom to give it to, unless that is who has it.
     fn owner(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
-        let owner = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-        (self.ownership == Ownership::Archive && self.made_as != Some(owner)).then_some(owner)
+        let owner = match self.ownership {
+            Ownership::Archive => (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid)),
+            Ownership::Process => self.all_to?,
+        };
+        (self.made_as != Some(owner)).then_some(owner)
     }
 }
 

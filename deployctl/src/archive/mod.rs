@@ -4,13 +4,20 @@
 //!
 //! * [`pack`] writes the archive of some files: the same tree gives the same digest anywhere.
 //! * [`inspect`] reads a finished archive to its end and says what it is, or refuses it.
-//! * [`unpack`] puts layers on a disk, [`Layers::plan`] says what would come out. No name of an
+//! * [`unpack`] puts layers on a disk, [`Layers::plan`] says what would come out.
+//! * [`Layers::describe`] keeps the hash of every file too: [`Described::changes_since`] compares
+//!   releases, [`Described::compare`] a release with a tree on a disk, which [`repair`] restores.
+//!
+//! No name of an
 //!   archive is used before every header of every layer has been read, checked and merged, and
 //!   every digest has agreed.
 
 mod beneath;
+mod changes;
+mod compare;
 mod contents;
 mod decode;
+mod describe;
 mod encode;
 mod error;
 mod extended;
@@ -32,7 +39,9 @@ mod plan;
 mod planned;
 mod reader;
 mod remove;
+mod repair;
 mod sandbox;
+mod shown;
 mod survivors;
 #[cfg(test)]
 mod tests;
@@ -42,6 +51,9 @@ mod walk;
 mod whiteout;
 mod writers;
 
+pub use changes::{Change, ChangeKind, NodeKind};
+pub use compare::{Deviation, Drift};
+pub use describe::Described;
 pub use error::{ArchiveError, LimitKind, Rule};
 pub use extended::{AttributePattern, AttributePatternError};
 pub use inspect::{Inspected, inspect};
@@ -51,4 +63,6 @@ pub use pack::{PackOptions, Packed, pack};
 pub use plan::{LayerSource, Layers, Plan};
 pub use planned::{Planned, PlannedKind};
 pub use remove::remove_tree;
+pub use repair::{Extras, Repair, Repaired, repair};
+pub use shown::Shown;
 pub use unpack::{UnpackOptions, Unpacked, unpack};

@@ -71,7 +71,12 @@ fn remove_directory(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
-fn remove_entry(parent: BorrowedFd<'_>, name: &CStr, kind: FileType) -> Result<(), Errno> {
+/// Removes what stands under `name` in the open directory `parent`, with all that is in it.
+pub(super) fn remove_entry(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    kind: FileType,
+) -> Result<(), Errno> {
     let kind = match kind {
         FileType::Unknown => {
             FileType::from_raw_mode(statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)

@@ -2,6 +2,7 @@
 //! and for whoever restores a tree.
 
 use std::{
+    collections::HashSet,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::{Arc, atomic::AtomicBool},
@@ -14,7 +15,8 @@ use rustix::fs::{self, Mode};
 use super::{
     ArchiveError, AttributePattern, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits,
     beneath::DIRECTORY,
-    incoming::Incoming,
+    contents::Chosen,
+    incoming::{ContentId, Incoming},
     materialise::Materialising,
     metadata::Metadata,
     plan::parallelism,
@@ -131,7 +133,7 @@ fn unpack_into(
 ) -> Result<Unpacked, ArchiveError> {
     let metadata = Metadata::new(options.ownership, options.special_bits);
     let incoming = Arc::new(Incoming::create(descriptor, root, metadata)?);
-    let received = receive(layers, options, &incoming, descriptor, root);
+    let received = receive(layers, options, &incoming, descriptor, root, None);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
         Ok(plan) => plan,
@@ -153,13 +155,15 @@ fn unpack_into(
     Ok(plan.summary())
 }
 
-/// Reads all layers, and writes the content of their files.
-fn receive(
+/// Reads all layers, and writes the content of their files; of those that are wanted, where there
+/// is a choice.
+pub(super) fn receive(
     layers: &mut Layers,
     options: &UnpackOptions,
     incoming: &Arc<Incoming>,
     descriptor: BorrowedFd<'_>,
     root: &Path,
+    wanted: Option<&HashSet<ContentId>>,
 ) -> Result<Plan, ArchiveError> {
     let writers = parallelism();
     let (queue, entrance) = Queue::new(Arc::clone(incoming), writers);
@@ -176,7 +180,8 @@ fn receive(
             ..
         } = options;
         let plan = layers.read(limits, extended_attributes, move || {
-            Batches::new(entrance.clone())
+            let inner = Batches::new(entrance.clone());
+            Chosen { wanted, inner }
         });
         drop(running);
         let flushed = flushing.join();
