@@ -36,6 +36,8 @@ const PIECE: usize = 128 << 10;
 const FILES: usize = 64;
 /// Some file systems count time in steps of a hundred nanoseconds, or in seconds.
 const STEPS: [i64; 3] = [1, 100, 1_000_000_000];
+/// Every file system goes so far, which is to 2038.
+const LAST_SURE: i64 = i32::MAX as i64;
 /// Opens what is to be read: no link, and nothing that has the reader wait.
 const READABLE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -470,6 +472,10 @@ fn has_time(stat: &Stat, attributes: &Attributes) -> bool {
     let expected = attributes.mtime.to_timespec();
     let (seconds, nanoseconds) = (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec));
     let wanted = expected.tv_nsec;
+    // What lies beyond is brought to the last time that a file system has, each its own.
+    if expected.tv_sec > LAST_SURE && (LAST_SURE..expected.tv_sec).contains(&stat.st_mtime) {
+        return true;
+    }
     let steps = STEPS.map(|step| i128::from(wanted / step * step));
     seconds == i128::from(expected.tv_sec) && steps.contains(&nanoseconds)
 }

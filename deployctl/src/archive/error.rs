@@ -194,6 +194,11 @@ impl ArchiveError {
         }
     }
 
+    /// Whether it is about the layer that the caller named so.
+    pub fn is_of(&self, name: &str) -> bool {
+        matches!(self, Self::Layer { layer, .. } if layer == name)
+    }
+
     /// Whether the bytes are not those that were asked for, so that fetching them again helps.
     pub fn is_wrong_content(&self) -> bool {
         matches!(self.cause(), Self::Digest { .. } | Self::Size { .. })

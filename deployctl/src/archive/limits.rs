@@ -32,6 +32,20 @@ pub struct Limits {
     pub attribute_bytes: u64,
 }
 
+impl Limits {
+    /// Returns limits that let everything pass but what the planner itself cannot hold: for layers
+    /// that have been unpacked already.
+    pub fn none() -> Self {
+        Self {
+            entries: u64::MAX,
+            depth: u64::MAX,
+            bytes: u64::MAX,
+            ratio: u64::MAX,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
