@@ -11,9 +11,10 @@ use crate::{origin::Origin, unpacking::Unpacking};
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
 ///
-/// A verb may stand first: run does what is done without one, once is -once; status says what is
-/// deployed, retry has tried again what failed, and rollback goes back to the release before (each
-/// of them says more with --help).
+/// A verb may stand first: run does what is done without one, once is -once; plan says what would
+/// change, status what is deployed, verify whether its tree is what was deployed; retry has tried
+/// again what failed, rollback goes back to the release before, and prune removes what is needed no
+/// more (each of them says more with --help).
 ///
 /// Every flag may be written with one dash or two: -name x, --name x, -name=x. Exit status:
 /// 0 done or told to stop, 1 failed, 2 wrong usage.
@@ -137,7 +138,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write `30s` or `1m30s`"))
 }
 

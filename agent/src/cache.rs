@@ -1,7 +1,10 @@
 //! Layers as fetched. A file under its final name was verified when it came, and is verified
-//! again, by its digest, whenever it is unpacked. Called by `deployer` alone.
+//! again, by its digest, whenever it is unpacked. Called by `deployer`, and by verbs in their turn.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use deploy_spec::{Algorithm, Digest};
 use deployctl::archive::remove_tree;
@@ -30,6 +33,20 @@ impl Cache {
         }
     }
 
+    /// Returns the cache in any other directory.
+    pub(crate) fn at(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// Whether a blob is there, of this size where it is known. Content is compared when it is
+    /// unpacked.
+    pub(crate) fn has(&self, digest: &Digest, size: Option<u64>) -> bool {
+        let found = fs::metadata(self.path(digest));
+        found.is_ok_and(|found| size.is_none_or(|size| found.len() == size))
+    }
+
     /// Returns where a blob is, or would be.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         self.root
@@ -39,11 +56,11 @@ impl Cache {
 
     /// Returns how many bytes of a blob would still have to come; nothing where it is there.
     pub(crate) fn missing(&self, digest: &Digest, size: u64) -> Option<u64> {
-        let length = |path: PathBuf| fs::metadata(path).map(|metadata| metadata.len()).ok();
-        if length(self.path(digest)) == Some(size) {
+        if self.has(digest, Some(size)) {
             return None;
         }
-        let part = length(self.part(digest)).unwrap_or_default();
+        let part = fs::metadata(self.part(digest));
+        let part = part.map_or(0, |part| part.len());
         // A part that is longer than the whole begins anew in its own place.
         Some(size.saturating_sub(part))
     }
@@ -63,8 +80,7 @@ impl Cache {
         size: u64,
     ) -> Result<bool, AgentError> {
         let path = self.path(digest);
-        // Content is compared when it is unpacked; a size costs nothing to compare.
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size) {
+        if self.has(digest, Some(size)) {
             return Ok(false);
         }
         let directory = self.root.join(digest.algorithm().as_str());
@@ -89,18 +105,25 @@ impl Cache {
 
     /// Removes every blob, and every part of one, but those of `kept`.
     pub(crate) fn remove_but(&self, kept: &[&Digest]) -> Result<(), AgentError> {
+        for path in self.others(kept)? {
+            tracing::debug!(blob.path = %path.display(), "removing from the cache");
+            remove_tree(&path).map_err(AgentError::Remove)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the files of all blobs, and parts of them, but of `kept`.
+    pub(crate) fn others(&self, kept: &[&Digest]) -> Result<Vec<PathBuf>, AgentError> {
+        let mut others = Vec::new();
         for algorithm in Algorithm::ALL {
             for (name, path) in entries(&self.root.join(algorithm.as_str()))? {
                 let hex = name.strip_suffix(PART).unwrap_or(&name);
-                if !kept
-                    .iter()
-                    .any(|digest| digest.algorithm() == algorithm && digest.hex() == hex)
-                {
-                    tracing::debug!(blob.path = %path.display(), "removing from the cache");
-                    remove_tree(&path).map_err(AgentError::Remove)?;
+                let is = |digest: &&&Digest| digest.algorithm() == algorithm && digest.hex() == hex;
+                if !kept.iter().any(|digest| is(&digest)) {
+                    others.push(path);
                 }
             }
         }
-        Ok(())
+        Ok(others)
     }
 }

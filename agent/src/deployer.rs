@@ -8,28 +8,31 @@
 use std::{
     fs, io,
     sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
 use deployctl::archive::{ArchiveError, UnpackOptions, unpack};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
     cache::Cache,
-    directory::{Directory, Request},
+    directory::{Directory, Lock, Request, Taken},
     error::AgentError,
     hooks::{Check, Script},
     journal::{Entry, Journal, JournalStep},
     machine::{Id, Work},
-    record::{Record, Remembered},
+    record::{Made, Record, Remembered},
     runner::{Executor, Outcome},
     source::Source,
     stop::Stop,
 };
 
 /// Image configurations are a few kilobytes; this is the limit of manifests.
-const CONFIG_MAX: u64 = 4 << 20;
+pub(crate) const CONFIG_MAX: u64 = 4 << 20;
+/// How often the agent asks for its turn while somebody else has it.
+const BETWEEN_TURNS: Duration = Duration::from_millis(50);
 
 mod commit;
 mod layers;
@@ -108,6 +111,28 @@ impl<S: Source> Deployer<S> {
         self.journal().write(change)
     }
 
+    /// Waits until nobody else does something in the directory.
+    async fn turn(&self, stop: &Stop) -> Result<Lock, AgentError> {
+        let mut waits = false;
+        loop {
+            match self.directory.turn()? {
+                Ok(turn) => return Ok(turn),
+                Err(Taken(holder)) if !waits => {
+                    tracing::info!(
+                        pid = holder,
+                        "waiting for what somebody else does in the directory"
+                    );
+                    waits = true;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = sleep(BETWEEN_TURNS) => {}
+                () = stop.stopped() => return Err(AgentError::Interrupted),
+            }
+        }
+    }
+
     /// Returns what is known of a release that is being deployed, or was.
     fn remembered(&self, id: &Id) -> Remembered {
         let journal = self.journal();
@@ -136,8 +161,14 @@ impl<S: Source> Deployer<S> {
             release = self.describe(memory, id) => release?,
             () = stop.stopped() => return Err(AgentError::Interrupted),
         };
+        // A tree that is there may have been made by other flags.
+        let made = match self.directory.has_tree(id) {
+            true => self.remembered(id).made,
+            false => Some(Made::by(&self.settings.unpacking)),
+        };
         let remembered = Remembered {
             environment: release.image.environment(),
+            made,
             ..Record::of(id, &release, &self.settings.channel).into()
         };
         self.note(|entry| {
@@ -289,6 +320,7 @@ impl<S: Source> Executor for Deployer<S> {
     async fn execute(&self, work: Work, stop: Stop) -> Result<Outcome, AgentError> {
         let mut memory = self.memory.lock().await;
         let memory = &mut *memory;
+        let _turn = self.turn(&stop).await?;
         match work {
             Work::Recover => return self.recover().map(Outcome::Recovered),
             Work::Fetch(id) => self.fetch(memory, &id, &stop).await?,

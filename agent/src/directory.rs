@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! lock                      held while an agent works here, with its process id
+//! work                      held while something is done, by the agent or by a verb beside it
 //! state.json                the release that is deployed
 //! journal.json              what is being done
 //! retry, rollback           there while somebody asks for that
@@ -13,7 +14,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
@@ -30,6 +31,8 @@ use crate::{
 
 /// Held while an agent works in the directory.
 const LOCK: &str = "lock";
+/// Held while something is done in it.
+const WORK: &str = "work";
 /// What is deployed, unless it is kept elsewhere.
 const STATE: &str = "state.json";
 const JOURNAL: &str = "journal.json";
@@ -66,12 +69,17 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 pub struct Directory {
     root: PathBuf,
     state: PathBuf,
-    _lock: Lock,
+    /// None of a process that only has a turn beside the agent.
+    _lock: Option<Lock>,
 }
 
-/// The lock of a directory, held until it is dropped.
+/// A lock of a directory, held until it is dropped.
 #[derive(Debug)]
-struct Lock(File);
+pub(crate) struct Lock(File);
+
+/// Whose turn it is, where it is somebody else's: its process, where the file says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken(pub(crate) Option<u32>);
 
 impl Drop for Lock {
     /// Gives the lock back at once. Closing the file would not do: a process that was forked
@@ -102,11 +110,46 @@ impl Directory {
         let directory = Self {
             root,
             state,
-            _lock: lock,
+            _lock: Some(lock),
         };
         let unpacked = directory.unpacked();
         fs::create_dir_all(&unpacked).map_err(AgentError::io("create directory", unpacked))?;
         Ok(directory)
+    }
+
+    /// Returns the directory of an agent, which may be at work there: for whoever waits for a
+    /// turn before anything is done.
+    pub(crate) fn beside(place: &Place) -> Self {
+        Self {
+            root: place.root.clone(),
+            state: place.state.clone(),
+            _lock: None,
+        }
+    }
+
+    /// Takes the turn to do something here. The agent takes one for each step, and gives way in
+    /// between; the system gives it back when the process ends, however it ends.
+    pub(crate) fn turn(&self) -> Result<Result<Lock, Taken>, AgentError> {
+        let path = self.root.join(WORK);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let opened = options.open(&path).or_else(|error| match error.kind() {
+            // Whoever may only look takes turns as well.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(&path)
+            }
+            _ => Err(error),
+        });
+        let mut file = opened.map_err(AgentError::io("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                // Who it is helps those who wait, and nothing depends on it.
+                let _ = sign(&mut file);
+                Ok(Ok(Lock(file)))
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Taken(holder(&mut file)))),
+            Err(errno) => Err(AgentError::io("lock", path)(errno.into())),
+        }
     }
 
     /// Returns the directory itself, absolute.
@@ -172,6 +215,21 @@ impl Directory {
         Ok(staging)
     }
 
+    /// Removes what was being made in `unpacked`, by whoever had the turn.
+    pub(crate) fn remove_staging(&self) -> Result<(), AgentError> {
+        for staging in self.staging()? {
+            remove_tree(&staging).map_err(AgentError::Remove)?;
+        }
+        Ok(())
+    }
+
+    /// Returns trees that are being made, or were when somebody was ended.
+    pub(crate) fn staging(&self) -> Result<Vec<PathBuf>, AgentError> {
+        let entries = entries(&self.unpacked())?.into_iter();
+        let staging = entries.filter(|(name, _)| name.starts_with(STAGING));
+        Ok(staging.map(|(_, path)| path).collect())
+    }
+
     /// Makes the tree in `staging`, which must be on stable storage, the one of a release.
     pub(crate) fn publish(&self, staging: &Path, id: &Digest) -> Result<(), AgentError> {
         let tree = self.tree(id);
@@ -206,13 +264,10 @@ impl Directory {
     /// Removes trees that were not completed, and files that were not renamed.
     pub(crate) fn remove_leftovers(&self) -> Result<(), AgentError> {
         let state = self.state.parent().unwrap_or(&self.root).to_owned();
-        for (directory, prefix) in [
-            (self.unpacked(), STAGING),
-            (self.root.clone(), TEMPORARY),
-            (state, TEMPORARY),
-        ] {
+        self.remove_staging()?;
+        for directory in [self.root.clone(), state] {
             for (name, path) in entries(&directory)? {
-                if name.starts_with(prefix) {
+                if name.starts_with(TEMPORARY) {
                     remove_tree(&path).map_err(AgentError::Remove)?;
                 }
             }
@@ -222,25 +277,29 @@ impl Directory {
 
     /// Removes every tree but those of `kept`.
     pub(crate) fn remove_trees_but(&self, kept: &[&Digest]) -> Result<(), AgentError> {
-        for (name, path) in entries(&self.unpacked())? {
-            match Digest::from_file_name(&name) {
-                Ok(id) if !kept.contains(&&id) => {
-                    tracing::info!(release.id = %id, "removing an old tree");
-                    self.remove_published(&path, &name)?;
-                }
-                // Not ours.
-                _ => {}
+        for (id, _) in self.trees()? {
+            if !kept.contains(&&id) {
+                tracing::info!(release.id = %id, "removing an old tree");
+                self.remove_tree(&id)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a tree out of sight before anything in it goes: half a tree must never bear the
-    /// name of a complete one.
-    fn remove_published(&self, tree: &Path, name: &str) -> Result<(), AgentError> {
-        let hidden = self.unpacked().join(format!("{STAGING}{name}"));
+    /// Returns the trees that are there; what bears another name is not ours.
+    pub(crate) fn trees(&self) -> Result<Vec<(Digest, PathBuf)>, AgentError> {
+        let entries = entries(&self.unpacked())?.into_iter();
+        let tree = |(name, path): (String, _)| Some((Digest::from_file_name(&name).ok()?, path));
+        Ok(entries.filter_map(tree).collect())
+    }
+
+    /// Removes the tree of a release. It is taken out of sight before anything in it goes: half a
+    /// tree must never bear the name of a complete one.
+    pub(crate) fn remove_tree(&self, id: &Digest) -> Result<(), AgentError> {
+        let tree = self.tree(id);
+        let hidden = self.unpacked().join(format!("{STAGING}{}", id.file_name()));
         remove_tree(&hidden).map_err(AgentError::Remove)?;
-        fs::rename(tree, &hidden).map_err(AgentError::io("remove", tree))?;
+        fs::rename(&tree, &hidden).map_err(AgentError::io("remove", tree))?;
         file::sync_directory(&self.unpacked())?;
         remove_tree(&hidden).map_err(AgentError::Remove)
     }
@@ -379,13 +438,15 @@ fn lock(root: &Path) -> Result<Lock, AgentError> {
         tries += 1;
         std::thread::sleep(BETWEEN_TRIES);
     }
-    let write = |file: &mut File| -> std::io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write(&mut file).map_err(AgentError::io("write", path))?;
+    sign(&mut file).map_err(AgentError::io("write", path))?;
     Ok(Lock(file))
+}
+
+/// Writes who holds a lock into its file.
+fn sign(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
 }
 
 /// Returns who holds the lock, where the file says so: a holder that has not written yet stays

@@ -49,6 +49,54 @@ pub enum AgentError {
         /// Why, as a verb.
         reason: &'static str,
     },
+    /// Somebody else does something in the directory, and goes on doing it.
+    #[error(
+        "somebody else{} is at work in `{}`: {doing}\nhint: try again when that is done",
+        holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+        directory.display()
+    )]
+    Busy {
+        /// The directory.
+        directory: PathBuf,
+        /// Its process, where the file says so.
+        holder: Option<u32>,
+        /// What the journal says is being done.
+        doing: String,
+    },
+    /// A deployment was begun that an agent has to end first.
+    #[error(
+        "a deployment in `{}` has not ended: {doing}\nhint: the agent goes on with it when it runs", directory.display()
+    )]
+    Unfinished {
+        /// The directory.
+        directory: PathBuf,
+        /// What the journal says is being done.
+        doing: String,
+    },
+    /// Nothing is deployed that could be looked at.
+    #[error("nothing is deployed in `{}`", directory.display())]
+    NothingDeployed {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The channel that is followed does not exist.
+    #[error(
+        "`{name}` does not exist\nhint: -name and -channel say what is looked for, -addr where"
+    )]
+    NoChannel {
+        /// How people know it.
+        name: String,
+    },
+    /// Layers are needed that are not in the cache, and nobody said where they are.
+    #[error(
+        "the cache does not have {layers} of the release `{id}`\nhint: name the source by -addr, and they are fetched"
+    )]
+    NoLayers {
+        /// The release.
+        id: Digest,
+        /// Which, as people write them.
+        layers: String,
+    },
     /// A file system operation failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -104,6 +152,15 @@ pub enum AgentError {
         /// Why it is none.
         #[source]
         source: ReleaseError,
+    },
+    /// What layers should make cannot be said, or not be compared.
+    #[error("cannot compare release `{id}`")]
+    Compare {
+        /// The release.
+        id: Digest,
+        /// Why.
+        #[source]
+        source: ArchiveError,
     },
     /// A layer cannot be unpacked.
     #[error("cannot unpack release `{id}`")]
@@ -163,8 +220,8 @@ impl AgentError {
         match self {
             Self::Io { source, .. } => full(source),
             Self::Source(error) => error.is_storage_full(),
-            Self::Unpack { source, .. } => source.is_storage_full(),
             Self::NoRoom(_) => true,
+            Self::Unpack { source, .. } | Self::Compare { source, .. } => source.is_storage_full(),
             _ => false,
         }
     }

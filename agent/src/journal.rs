@@ -7,7 +7,12 @@ use deploy_spec::Digest;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{error::AgentError, file, machine::Resume, record::Remembered};
+use crate::{
+    error::AgentError,
+    file,
+    machine::Resume,
+    record::{Record, Remembered},
+};
 
 /// So many releases are remembered as bad; the oldest is forgotten for the next.
 const BAD_MAX: usize = 16;
@@ -139,6 +144,13 @@ impl Entry {
         Some((release.record.id.clone(), resume))
     }
 
+    /// Returns all that is known of the release that is deployed by its record.
+    pub(crate) fn known(&self, record: Record) -> Remembered {
+        let known = self.deployed.clone();
+        let known = known.filter(|known| known.record.id == record.id);
+        known.unwrap_or_else(|| record.into())
+    }
+
     /// Puts a release on the bad-list, with its first reason where it is there already.
     pub(crate) fn condemn(&mut self, bad: Bad) {
         if self.bad.iter().any(|known| known.id == bad.id) {
@@ -210,7 +222,6 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Record;
 
     fn remembered(name: &str) -> Remembered {
         Remembered::from(Record::bare(&Digest::sha256(name.as_bytes()), "project"))

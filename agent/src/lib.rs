@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 mod cache;
+mod content;
 mod deployer;
 mod directory;
 mod error;
@@ -14,6 +15,8 @@ pub mod machine;
 mod notify;
 mod output;
 mod pause;
+mod plan;
+mod prune;
 mod record;
 mod registry;
 mod requests;
@@ -22,6 +25,8 @@ mod runner;
 mod source;
 mod status;
 mod stop;
+mod verify;
+mod visit;
 
 pub use deployer::{Deployer, Settings};
 pub use directory::{Directory, Request};
@@ -30,6 +35,8 @@ pub use hooks::{Check, Hook, Script};
 pub use layout::LayoutSource;
 pub use notify::Notify;
 pub use pause::Pauses;
+pub use plan::{Fetching, Plan, Planning};
+pub use prune::{Pruned, Pruning};
 pub use registry::RegistrySource;
 pub use requests::{Asked, retry, rollback};
 pub use room::NoRoom;
@@ -37,3 +44,5 @@ pub use runner::{Executor, Outcome, Runner, Signal, Signals};
 pub use source::{AnySource, Look, Source, SourceError};
 pub use status::Status;
 pub use stop::Stop;
+pub use verify::{Extra, Verified, Verifying};
+pub use visit::Host;

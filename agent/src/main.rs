@@ -7,18 +7,25 @@ mod settings;
 mod unpacking;
 mod verbs;
 
-use std::{io::Write, process::ExitCode, sync::Arc};
+use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
 use deploy_agent::{
-    Asked, Check, Deployer, Directory, Hook, Pauses, Runner, Script, Settings, Signal, Signals,
-    Status,
+    Asked, Check, Deployer, Directory, Extra, Fetching, Hook, Host, Pauses, Plan, Planning, Pruned,
+    Pruning, Runner, Script, Settings, Signal, Signals, Status, Stop, Verified, Verifying,
     machine::{Exit, Mode, OnFailure},
 };
+use serde::Serialize;
 use tokio::signal::unix::{self, SignalKind};
 
 use arguments::Arguments;
-use verbs::{Output, PlaceArguments, StatusArguments, Verb};
+use verbs::{
+    ExtraNames, Output, PlaceArguments, PlanArguments, PruneArguments, StatusArguments,
+    TurnArguments, Verb, VerifyArguments,
+};
+
+/// The exit status of a verb that was to find no difference and has found some.
+const DIFFERENT: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = deploy_spec::arguments::normalise(std::env::args_os());
@@ -26,18 +33,29 @@ fn main() -> ExitCode {
         Ok(verb) => verb,
         Err(error) => return log::usage(&error).into(),
     };
-    let done = match &verb {
+    let done: Result<ExitCode> = match &verb {
         Verb::Run(arguments) => {
             log::start(arguments.v);
-            run(arguments)
+            run(arguments).map(|exit| match exit {
+                Exit::Success => ExitCode::SUCCESS,
+                Exit::Failure => ExitCode::FAILURE,
+            })
         }
+        Verb::Plan(arguments) => {
+            log::start(arguments.run.v);
+            plan(arguments)
+        }
+        Verb::Verify(arguments) => {
+            log::start(false);
+            verify(arguments)
+        }
+        Verb::Prune(arguments) => prune(arguments),
         Verb::Status(arguments) => status(arguments),
         Verb::Retry(arguments) => retry(&arguments.place),
         Verb::Rollback(arguments) => rollback(&arguments.place),
     };
     match done {
-        Ok(Exit::Success) => ExitCode::SUCCESS,
-        Ok(Exit::Failure) => ExitCode::FAILURE,
+        Ok(code) => code,
         Err(error) => {
             log::complain(&format!("{error:#}"));
             ExitCode::FAILURE
@@ -45,29 +63,117 @@ fn main() -> ExitCode {
     }
 }
 
-fn status(arguments: &StatusArguments) -> Result<Exit> {
+fn plan(arguments: &PlanArguments) -> Result<ExitCode> {
+    let run = &arguments.run;
+    let source = settings::source(run)?;
+    let planning = Planning {
+        host: Host {
+            directory: &run.dir,
+            state: run.state.as_deref(),
+            wait: arguments.turn.wait,
+        },
+        configuration: &run.name,
+        channel: run.channel.as_ref(),
+        unpacking: &run.unpacking.options(),
+        fetching: match arguments.no_fetch {
+            true => Fetching::Refused,
+            false => Fetching::Allowed,
+        },
+    };
+    let plan = runtime()?.block_on(Plan::make(&source, &planning))?;
+    answer(arguments.output, &plan)?;
+    Ok(match arguments.exit_code && plan.changes_something() {
+        true => DIFFERENT.into(),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn verify(arguments: &VerifyArguments) -> Result<ExitCode> {
     let PlaceArguments { dir, state } = &arguments.place;
-    let status = Status::load(dir, state.as_deref())?;
-    let text = match arguments.output {
-        Output::Text => status.to_string(),
-        Output::Json => format!("{}\n", serde_json::to_string_pretty(&status)?),
+    let verifying = Verifying {
+        host: host(&arguments.place, &arguments.turn),
+        extra: match arguments.extra {
+            ExtraNames::List => Extra::List,
+            ExtraNames::Ignore => Extra::Ignore,
+            ExtraNames::Remove => Extra::Remove,
+        },
+        repair: arguments.repair,
+    };
+    let configuration = Status::load(dir, state.as_deref())?;
+    let run = match configuration.configuration() {
+        Some(name) => arguments.source.run(name)?,
+        None => None,
+    };
+    let source = run.as_ref().map(settings::source).transpose()?;
+    let stop = Stop::default();
+    let verified = runtime()?.block_on(async {
+        let mut signals = Told::listen()?;
+        let verifying = Verified::make(source.as_ref(), &verifying, &stop);
+        tokio::pin!(verifying);
+        loop {
+            tokio::select! {
+                verified = &mut verifying => return anyhow::Ok(verified?),
+                // What is half done is put away.
+                Signal::End = signals.next() => stop.stop(),
+            }
+        }
+    })?;
+    answer(arguments.output, &verified)?;
+    Ok(match verified.drifts() {
+        true => DIFFERENT.into(),
+        false => ExitCode::SUCCESS,
+    })
+}
+
+fn host<'a>(place: &'a PlaceArguments, turn: &TurnArguments) -> Host<'a> {
+    Host {
+        directory: &place.dir,
+        state: place.state.as_deref(),
+        wait: turn.wait,
+    }
+}
+
+fn prune(arguments: &PruneArguments) -> Result<ExitCode> {
+    let pruned = Pruned::make(&Pruning {
+        host: host(&arguments.place, &arguments.turn),
+        keep: arguments.keep.into(),
+        dry_run: arguments.dry_run,
+    })?;
+    answer(arguments.output, &pruned)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Answers for people or for scripts.
+fn answer(output: Output, answer: &(impl Display + Serialize)) -> Result<()> {
+    let text = match output {
+        Output::Text => answer.to_string(),
+        Output::Json => format!("{}\n", serde_json::to_string_pretty(answer)?),
     };
     say(&text)
 }
 
-fn retry(place: &PlaceArguments) -> Result<Exit> {
+fn status(arguments: &StatusArguments) -> Result<ExitCode> {
+    let PlaceArguments { dir, state } = &arguments.place;
+    let status = Status::load(dir, state.as_deref())?;
+    answer(arguments.output, &status)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn retry(place: &PlaceArguments) -> Result<ExitCode> {
     let (asked, count) = deploy_agent::retry(&place.dir, place.state.as_deref())?;
     let releases = match count {
         0 => "no release is bad".to_owned(),
         1 => "one release may be deployed again".to_owned(),
         count => format!("{count} releases may be deployed again"),
     };
-    say(&format!("{releases}; {}\n", who(asked)))
+    say(&format!("{releases}; {}\n", who(asked)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn rollback(place: &PlaceArguments) -> Result<Exit> {
+fn rollback(place: &PlaceArguments) -> Result<ExitCode> {
     let (asked, [from, to]) = deploy_agent::rollback(&place.dir, place.state.as_deref())?;
-    say(&format!("going back from {from} to {to}; {}\n", who(asked)))
+    say(&format!("going back from {from} to {to}; {}\n", who(asked)))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn who(asked: Asked) -> String {
@@ -77,23 +183,26 @@ fn who(asked: Asked) -> String {
     }
 }
 
-fn say(text: &str) -> Result<Exit> {
+fn say(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes()).context("cannot answer")?;
-    stdout.flush().context("cannot answer")?;
-    Ok(Exit::Success)
+    stdout.flush().context("cannot answer")
 }
 
 fn run(arguments: &Arguments) -> Result<Exit> {
-    // One thread waits; what blocks has threads of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start")?;
+    let runtime = runtime()?;
     let exit = runtime.block_on(follow(arguments));
     // After a second signal an operation may still be blocked.
     runtime.shutdown_background();
     exit
+}
+
+/// One thread waits; what blocks has threads of its own.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")
 }
 
 async fn follow(arguments: &Arguments) -> Result<Exit> {

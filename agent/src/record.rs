@@ -2,6 +2,7 @@
 //! the state file and of STATEFILE. Written and read by `deployer`.
 
 use deploy_spec::{Digest, Release};
+use deployctl::archive::{Ownership, SpecialBits, UnpackOptions};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,52 @@ pub(crate) struct Remembered {
     /// When it was deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Timestamp>,
+    /// How its tree was made; earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made: Option<Made>,
+}
+
+/// What the flags made of owners, modes and extended attributes when a tree was unpacked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Made {
+    /// Whether the archives' owners are the files'.
+    owners: bool,
+    /// Whether setuid, setgid and sticky bits are.
+    special_bits: bool,
+    /// Which extended attributes are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attributes: Vec<String>,
+}
+
+impl Made {
+    /// Returns what is to be remembered of the way in which trees are unpacked.
+    pub(crate) fn by(options: &UnpackOptions) -> Self {
+        let attributes = options.extended_attributes.iter();
+        Self {
+            owners: options.ownership == Ownership::Archive,
+            special_bits: options.special_bits == SpecialBits::Keep,
+            attributes: attributes.map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Returns the same way of unpacking, with the usual limits.
+    pub(crate) fn options(&self) -> UnpackOptions {
+        let attributes = self.attributes.iter();
+        UnpackOptions {
+            ownership: match self.owners {
+                true => Ownership::Archive,
+                false => Ownership::Process,
+            },
+            special_bits: match self.special_bits {
+                true => SpecialBits::Keep,
+                false => SpecialBits::Strip,
+            },
+            // What this version does not take over was not taken over by it either.
+            extended_attributes: attributes.filter_map(|name| name.parse().ok()).collect(),
+            ..UnpackOptions::default()
+        }
+    }
 }
 
 impl Remembered {
@@ -62,6 +109,7 @@ impl From<Record> for Remembered {
             record,
             environment: Vec::new(),
             since: None,
+            made: None,
         }
     }
 }
@@ -80,6 +128,9 @@ pub(crate) struct LayerRecord {
     pub(crate) hash: String,
     /// The archive's digest.
     pub(crate) digest: Digest,
+    /// How many bytes the archive has; earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u64>,
     /// When the version was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ctime: Option<Timestamp>,
@@ -94,6 +145,7 @@ impl Record {
             file: format!("cache/{}/{}", layer.digest.algorithm(), layer.digest.hex()),
             hash: layer.digest.hex().to_owned(),
             digest: layer.digest.clone(),
+            size: Some(layer.size),
             ctime: layer.created,
         };
         Self {
@@ -146,6 +198,7 @@ mod tests {
                 file: format!("cache/sha256/{}", layer.hex()),
                 hash: layer.hex().to_owned(),
                 digest: layer,
+                size: Some(7),
                 ctime: Some("2017-03-01T11:28:18Z".parse().unwrap()),
             }],
             ..Record::bare(&id, "project1")
@@ -159,6 +212,7 @@ mod tests {
             "\"Layers\": [",
             "\"Ctime\": \"2017-03-01T11:28:18Z\"",
             "\"File\": \"cache/sha256/",
+            "\"Size\": 7",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }

@@ -40,9 +40,9 @@ pub struct Status {
 
 /// A release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Known {
+pub(crate) struct Known {
     configuration: String,
-    id: Digest,
+    pub(crate) id: Digest,
     /// Its number, `v7`, where it has one.
     release: Option<String>,
     channel: Option<String>,
@@ -85,11 +85,7 @@ impl Status {
         // In the order in which they are written: a release may be deployed in between.
         let record: Option<Record> = load(&place.state)?;
         let entry: Entry = load(&place.journal)?.unwrap_or_default();
-        let deployed = record.map(|record| {
-            let known = entry.deployed.clone();
-            let known = known.filter(|known| known.record.id == record.id);
-            known.unwrap_or_else(|| record.into()).into()
-        });
+        let deployed = record.map(|record| entry.known(record).into());
         Ok(Self {
             running: agent.is_some(),
             pid: agent.flatten(),
@@ -103,26 +99,34 @@ impl Status {
         })
     }
 
-    fn doing(&self) -> String {
-        let release = match &self.release {
-            Some(release) => release.to_string(),
-            None => "a release".to_owned(),
-        };
-        let step = match self.step {
-            JournalStep::Idle => return "nothing is being done".to_owned(),
-            JournalStep::RolledBack => return format!("rolled back from {release}"),
-            JournalStep::Fetch => "fetch",
-            JournalStep::Stage => "stage",
-            JournalStep::Prepare => "prepare",
-            JournalStep::Script => "script",
-            JournalStep::Switch => "switch",
-            JournalStep::Check => "check",
-            JournalStep::Save => "save",
-            JournalStep::Clean => "clean",
-            JournalStep::Undo => return format!("going back from {release}"),
-        };
-        format!("deploying {release}: {step}")
+    /// Returns the configuration that is deployed.
+    pub fn configuration(&self) -> Option<&str> {
+        self.deployed.as_ref().map(|known| &*known.configuration)
     }
+
+    fn doing(&self) -> String {
+        let release = self.release.as_ref();
+        doing(self.step, release.map(ToString::to_string))
+    }
+}
+
+/// Returns in words what an agent does, or did when it was ended.
+pub(crate) fn doing(step: JournalStep, release: Option<String>) -> String {
+    let release = release.unwrap_or_else(|| "a release".to_owned());
+    let step = match step {
+        JournalStep::Idle => return "nothing is being done".to_owned(),
+        JournalStep::RolledBack => return format!("rolled back from {release}"),
+        JournalStep::Fetch => "fetch",
+        JournalStep::Stage => "stage",
+        JournalStep::Prepare => "prepare",
+        JournalStep::Script => "script",
+        JournalStep::Switch => "switch",
+        JournalStep::Check => "check",
+        JournalStep::Save => "save",
+        JournalStep::Clean => "clean",
+        JournalStep::Undo => return format!("going back from {release}"),
+    };
+    format!("deploying {release}: {step}")
 }
 
 impl fmt::Display for Status {
@@ -183,7 +187,7 @@ impl fmt::Display for Status {
 }
 
 /// Returns a text without what a terminal would obey.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let escape = |letter: char| match letter {
         '\t' => vec![letter],
         letter if letter.is_control() => letter.escape_default().collect(),

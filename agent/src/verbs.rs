@@ -1,22 +1,163 @@
 //! The verb that a person types first, and what may follow it. Parsed by `main`.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 
-use crate::arguments::Arguments;
+use deploy_spec::Prefix;
+use deployctl::client::Fingerprint;
+
+use crate::{
+    arguments::{Arguments, duration},
+    origin::Origin,
+};
 
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Verb {
     /// Follow a configuration, or look once.
     Run(Box<Arguments>),
+    /// Say what a deployment would change.
+    Plan(Box<PlanArguments>),
+    /// Compare a tree with its layers.
+    Verify(VerifyArguments),
+    /// Remove what is needed no more.
+    Prune(PruneArguments),
     /// Say what is deployed.
     Status(StatusArguments),
     /// Try again what failed.
     Retry(RetryArguments),
     /// Go back to what was deployed before.
     Rollback(RollbackArguments),
+}
+
+/// Says what would change if the release that the channel has were deployed now: how many bytes
+/// would come and be written, and which names would be added (+), removed (-), changed (~) or get
+/// another mode, owner, time or extended attribute (m).
+///
+/// It takes the flags of run, of which the scripts' are not used. Nothing on the host changes, but
+/// that layers which are not in the cache come there, for the deployment to find; the agent waits
+/// meanwhile. The bytes to fetch are those that were missing before that. The comparison is one of
+/// the two releases' layers: what was changed on the host since is what verify tells.
+///
+/// Exit status: 0 said, 1 failed, 2 wrong usage, with -exit-code 3 where something would change.
+#[derive(Debug, Parser)]
+#[command(name = "deploy-agent-plan", bin_name = "deploy-agent plan")]
+pub(crate) struct PlanArguments {
+    /// Leave layers where they are: without those that are missing, files are not compared
+    #[arg(long)]
+    pub(crate) no_fetch: bool,
+    /// Exit with 3 where something would change
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "HOW")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) turn: TurnArguments,
+    #[command(flatten)]
+    pub(crate) run: Arguments,
+}
+
+/// Compares the tree of the deployed release with its layers, hash by hash, and lists what drifted:
+/// missing and extra names, type, content, link target, mode, owner, and the times of files.
+///
+/// The agent waits meanwhile. Layers that the cache lacks come from -addr. With -repair what drifted
+/// is restored: each file is written beside the tree and renamed, so that whoever reads it finds the
+/// old one or the new one.
+///
+/// Exit status: 0 nothing drifted or all of it is restored, 1 failed, 2 wrong usage, 3 it drifted.
+#[derive(Debug, Parser)]
+#[command(name = "deploy-agent-verify", bin_name = "deploy-agent verify")]
+pub(crate) struct VerifyArguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) turn: TurnArguments,
+    /// Restore what drifted
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// What becomes of names that the release does not have, such as what a script has written
+    #[arg(long, value_enum, default_value_t = ExtraNames::List, value_name = "WHAT")]
+    pub(crate) extra: ExtraNames,
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "HOW")]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) source: SourceArguments,
+}
+
+/// What becomes of names that a release does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExtraNames {
+    /// They are drift, and stay
+    List,
+    /// They are not looked at
+    Ignore,
+    /// They are drift, and -repair removes them
+    Remove,
+}
+
+/// Where layers come from that the cache lacks.
+#[derive(Debug, Args)]
+pub(crate) struct SourceArguments {
+    /// Registry or layout that layers come from which the cache lacks, as of run
+    #[arg(long)]
+    addr: Option<Origin>,
+    /// What stands before configs/ in the names of repositories
+    #[arg(long, default_value = "", hide_default_value = true, requires = "addr")]
+    prefix: Prefix,
+    /// Fingerprint of the registry's key, SHA256:…, as the registry logs it
+    #[arg(long, requires = "addr")]
+    fp: Option<Fingerprint>,
+    /// SSH private key to use where the registry asks for one
+    #[arg(long, value_name = "FILE", requires = "addr")]
+    key: Option<PathBuf>,
+}
+
+impl SourceArguments {
+    /// Returns the same as arguments of run, for the configuration of this name; nothing where
+    /// nobody named a source.
+    pub(crate) fn run(&self, configuration: &str) -> Result<Option<Arguments>, clap::Error> {
+        let Some(addr) = &self.addr else {
+            return Ok(None);
+        };
+        let mut arguments: Vec<OsString> = vec!["deploy-agent".into()];
+        let mut flag = |name: &str, value: OsString| arguments.extend([name.into(), value]);
+        flag("--name", configuration.into());
+        flag("--addr", addr.to_string().into());
+        flag("--prefix", self.prefix.to_string().into());
+        if let Some(fp) = &self.fp {
+            flag("--fp", fp.to_string().into());
+        }
+        if let Some(key) = &self.key {
+            flag("--key", key.into());
+        }
+        Arguments::try_parse_from(arguments).map(Some)
+    }
+}
+
+/// Removes what the host needs no more: trees of earlier releases, layers that no deployment needs,
+/// and what was left half made by an agent that was killed.
+///
+/// Never what is deployed, what a deployment is at, or the release that rollback goes back to. The
+/// agent waits meanwhile; a prune that is killed is gone on with by the next one.
+#[derive(Debug, Parser)]
+#[command(name = "deploy-agent-prune", bin_name = "deploy-agent prune")]
+pub(crate) struct PruneArguments {
+    #[command(flatten)]
+    pub(crate) place: PlaceArguments,
+    #[command(flatten)]
+    pub(crate) turn: TurnArguments,
+    /// How many trees stay of those that were deployed before, the last ones
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) keep: u16,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text, value_name = "HOW")]
+    pub(crate) output: Output,
 }
 
 /// Says what is deployed in a directory, what is being done there, and what is not deployed again.
@@ -65,6 +206,14 @@ pub(crate) struct PlaceArguments {
     pub(crate) state: Option<PathBuf>,
 }
 
+/// How patient a verb is that does something in its own turn.
+#[derive(Debug, Args)]
+pub(crate) struct TurnArguments {
+    /// How long to wait for the end of the step that the agent is in
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub(crate) wait: Duration,
+}
+
 /// For whom an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -79,11 +228,17 @@ pub(crate) enum Output {
 pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Verb, clap::Error> {
     let verb = arguments.get(1).and_then(|verb| verb.to_str());
     let verb = verb.unwrap_or_default().to_owned();
-    let named = matches!(&*verb, "run" | "once" | "status" | "retry" | "rollback");
+    let named = matches!(
+        &*verb,
+        "run" | "once" | "plan" | "verify" | "prune" | "status" | "retry" | "rollback"
+    );
     if named {
         arguments.remove(1);
     }
     Ok(match &*verb {
+        "plan" => Verb::Plan(Box::new(PlanArguments::try_parse_from(arguments)?)),
+        "verify" => Verb::Verify(VerifyArguments::try_parse_from(arguments)?),
+        "prune" => Verb::Prune(PruneArguments::try_parse_from(arguments)?),
         "status" => Verb::Status(StatusArguments::try_parse_from(arguments)?),
         "retry" => Verb::Retry(RetryArguments::try_parse_from(arguments)?),
         "rollback" => Verb::Rollback(RollbackArguments::try_parse_from(arguments)?),

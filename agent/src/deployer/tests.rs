@@ -4,8 +4,11 @@
 mod following;
 mod host;
 mod memory;
+mod plan;
+mod prune;
 mod room;
 mod undo;
+mod verify;
 
 use std::{fs, sync::atomic::Ordering};
 

@@ -80,6 +80,7 @@ impl Host {
                 file: String::new(),
                 hash: layer.hex().to_owned(),
                 digest: layer,
+                size: None,
                 ctime: None,
             }],
             ..Record::bare(&Digest::sha256(b"new"), "project")

@@ -101,6 +101,8 @@ impl Executor for Mortal {
 /// A place to deploy to, and the registry that it follows.
 pub(super) struct Host {
     directory: tempfile::TempDir,
+    /// The agent's directory in there.
+    place: PathBuf,
     pub(super) source: Arc<Memory>,
     pub(super) keep: Option<usize>,
     pub(super) reserve: u64,
@@ -122,8 +124,10 @@ pub(super) const LONG: Duration = Duration::from_secs(600);
 
 impl Host {
     pub(super) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let host = Self {
-            directory: tempfile::tempdir().unwrap(),
+            place: directory.path().join("host"),
+            directory,
             source: Arc::default(),
             keep: None,
             reserve: 0,
@@ -137,6 +141,15 @@ impl Host {
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The directory as a verb sees it that somebody else than the agent runs.
+    pub(super) fn visited(&self) -> crate::visit::Host<'_> {
+        crate::visit::Host {
+            directory: &self.place,
+            state: None,
+            wait: LONG,
+        }
     }
 
     pub(super) fn release(&self, number: u64) -> Digest {
