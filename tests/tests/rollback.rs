@@ -118,7 +118,7 @@ fn verbs_with_bad_input_are_refused() {
         answer.assert_is_refusal();
         assert!(answer.stderr.contains(word), "no `{word}` in\n{answer}");
     };
-    for verb in ["status", "retry", "rollback"] {
+    for verb in ["status", "retry", "rollback", "verify", "prune"] {
         refused(&[verb, "-dir", "nowhere"], 1, "nowhere");
         refused(&[verb, "-dir", "empty"], 1, "no agent has worked in");
         refused(&[verb, "-dir", "damaged"], 1, "journal.json");
@@ -126,6 +126,14 @@ fn verbs_with_bad_input_are_refused() {
     }
     refused(&["status", "-output", "xml"], 2, "xml");
     refused(&["once"], 2, "--name");
+    refused(&["plan"], 2, "--name");
+    refused(
+        &["plan", "-name", "project", "-addr", "oci:nowhere"],
+        1,
+        "nowhere",
+    );
+    refused(&["prune", "-keep", "some"], 2, "some");
+    refused(&["verify", "-fp", "x"], 2, "fp");
     refused(&["roll"], 2, "roll");
     assert!(!desk.path("nowhere").exists());
     assert!(!desk.path("empty/lock").exists());
