@@ -197,7 +197,7 @@ fn at_every_step(calls: &str, mut round: impl FnMut(&Step, usize) -> bool) -> us
                 break;
             }
             deaths += 1;
-            number += match (long(), STEPS_BACK.contains(call)) {
+            number += match (long(), STEPS_BACK.split(',').any(|other| other == call)) {
                 (false, _) => 1 + 2 * number,
                 (true, false) => 1 + number / 8,
                 (true, true) => 1,
