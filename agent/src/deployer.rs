@@ -261,8 +261,10 @@ impl<S: Source> Deployer<S> {
         let directory = Arc::clone(&self.directory);
         let id = id.clone();
         let work = move |stop: Stop| {
+            let earlier = directory.current().filter(|current| *current != id);
             let options = UnpackOptions {
                 stop: stop.flag(),
+                earlier: earlier.map(|current| directory.tree(&current)),
                 ..options
             };
             let staging = directory.create_staging(&id)?;
@@ -280,6 +282,7 @@ impl<S: Source> Deployer<S> {
                 directories = unpacked.directories,
                 links = unpacked.hard_links + unpacked.symlinks,
                 size_bytes = unpacked.bytes,
+                taken_over_bytes = unpacked.taken_over,
                 "tree is complete"
             );
             Ok(())

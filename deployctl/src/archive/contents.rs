@@ -18,10 +18,11 @@ pub(super) struct NewFile {
 
 /// Takes the content of the files of one layer after the other.
 pub(super) trait Contents {
-    /// Takes the content of a file: what is left of the present entry of `reader`. Of files that
-    /// later entries replace as well, since nobody knows yet.
+    /// Takes the content of a file: what is left of the present entry of `reader`, which has this
+    /// name. Of files that later entries replace as well, since nobody knows yet.
     fn take<R: Read>(
         &mut self,
+        name: &[u8],
         file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError>;
@@ -34,7 +35,12 @@ pub(super) trait Contents {
 pub(super) struct PassedOver;
 
 impl Contents for PassedOver {
-    fn take<R: Read>(&mut self, _: NewFile, _: &mut TarReader<R>) -> Result<(), ArchiveError> {
+    fn take<R: Read>(
+        &mut self,
+        _: &[u8],
+        _: NewFile,
+        _: &mut TarReader<R>,
+    ) -> Result<(), ArchiveError> {
         Ok(())
     }
 
@@ -53,12 +59,13 @@ pub(super) struct Chosen<'a, C> {
 impl<C: Contents> Contents for Chosen<'_, C> {
     fn take<R: Read>(
         &mut self,
+        name: &[u8],
         file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError> {
         match self.wanted {
             Some(wanted) if !wanted.contains(&file.content) => Ok(()),
-            _ => self.inner.take(file, reader),
+            _ => self.inner.take(name, file, reader),
         }
     }
 

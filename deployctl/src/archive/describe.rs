@@ -109,6 +109,7 @@ struct Hashing {
 impl Contents for Hashing {
     fn take<R: std::io::Read>(
         &mut self,
+        _: &[u8],
         file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError> {

@@ -19,7 +19,7 @@ use rustix::{
 
 use super::{
     ArchiveError, beneath::DIRECTORY, contents::NewFile, full::explain, metadata::Metadata,
-    remove_tree,
+    remove_tree, takeover::Earlier,
 };
 
 /// Files in one directory are made by turns, files in several at once.
@@ -42,6 +42,8 @@ pub(super) struct Incoming {
     path: PathBuf,
     directories: Vec<OwnedFd>,
     metadata: Metadata,
+    /// The tree that large files may be taken over from.
+    earlier: Option<Earlier>,
 }
 
 impl Incoming {
@@ -69,6 +71,7 @@ impl Incoming {
                 path,
                 directories,
                 metadata,
+                earlier: None,
             }),
             Err(errno) => {
                 let error = explain(root, Errno::into(errno));
@@ -77,11 +80,21 @@ impl Incoming {
         }
     }
 
+    /// Returns it with a tree that large files may be taken over from.
+    pub(super) fn taking_over(self, earlier: Option<Earlier>) -> Self {
+        Self { earlier, ..self }
+    }
+
+    /// Returns the tree that large files may be taken over from.
+    pub(super) fn earlier(&self) -> Option<&Earlier> {
+        self.earlier.as_ref()
+    }
+
     /// Makes the file for some content.
     pub(super) fn open(&self, content: ContentId) -> Result<File, ArchiveError> {
         let (directory, name) = self.number(content);
         let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat(directory, &name, flags, PRIVATE_FILE)
             .map(File::from)
             .map_err(|errno| self.failed("create", content, errno.into()))

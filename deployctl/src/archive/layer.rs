@@ -149,7 +149,7 @@ impl OpenLayer {
                     attributes,
                     extended: entry.extended.take(),
                 };
-                contents.take(file, &mut reader)?;
+                contents.take(&entry.name, file, &mut reader)?;
             }
             bytes += entry.bytes();
             entries.push(entry);

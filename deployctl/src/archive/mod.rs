@@ -43,6 +43,7 @@ mod repair;
 mod sandbox;
 mod shown;
 mod survivors;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -99,7 +99,7 @@ pub fn repair(
     let metadata = Metadata::new(options.ownership, options.special_bits);
     let metadata = metadata.beside(stat.st_uid, stat.st_gid);
     let work = || {
-        sandbox::confine(around.as_fd());
+        sandbox::confine(around.as_fd(), None);
         let incoming = Arc::new(Incoming::create(staging.as_fd(), repair.staging, metadata)?);
         let wanted = wanted(described, drifts);
         if !wanted.is_empty() {

@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     os::fd::{AsFd, BorrowedFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     thread,
 };
@@ -21,6 +21,7 @@ use super::{
     metadata::Metadata,
     plan::parallelism,
     sandbox,
+    takeover::Earlier,
     writers::{Batches, Queue},
 };
 
@@ -36,6 +37,10 @@ pub struct UnpackOptions {
     /// The extended attributes that are taken over, from the PAX records `SCHILY.xattr.NAME` of
     /// files and directories.
     pub extended_attributes: Vec<AttributePattern>,
+    /// A tree of an earlier release on the same file system. A large file that it has under the
+    /// same name with the same content shares its blocks, where the file system can have two files
+    /// do that; nothing in it is trusted.
+    pub earlier: Option<PathBuf>,
     /// Set to true, it ends the unpacking at the next entry.
     pub stop: Arc<AtomicBool>,
 }
@@ -47,6 +52,7 @@ impl Default for UnpackOptions {
             ownership: Ownership::of_process(),
             special_bits: SpecialBits::Strip,
             extended_attributes: Vec::new(),
+            earlier: None,
             stop: Arc::default(),
         }
     }
@@ -65,6 +71,8 @@ pub struct Unpacked {
     pub symlinks: u64,
     /// Bytes in the files.
     pub bytes: u64,
+    /// Bytes of that which share the blocks of an earlier tree's files; none in a plan.
+    pub taken_over: u64,
     /// The diff id that each layer proved to have, lowest first.
     pub diff_ids: Vec<Digest>,
 }
@@ -79,6 +87,7 @@ impl Plan {
             hard_links: survivors.links.len() as u64,
             symlinks: survivors.symlinks.len() as u64,
             bytes: survivors.files.iter().map(|file| file.size).sum(),
+            taken_over: 0,
             diff_ids: self
                 .layers
                 .iter()
@@ -98,7 +107,7 @@ impl Plan {
 /// and should be removed.
 ///
 /// Where the kernel has Landlock, the threads that do it can reach nothing but what is in `root`
-/// and the layers' files.
+/// and the layers' files, and read the earlier tree.
 ///
 /// # Errors
 /// Those of [`Layers::open`] and [`Layers::plan`]; [`ArchiveError::NotEmpty`];
@@ -116,8 +125,9 @@ pub fn unpack(
         return Err(ArchiveError::NotEmpty(root.to_owned()));
     }
     let work = || {
-        sandbox::confine(directory.as_fd());
-        unpack_into(&mut layers, directory.as_fd(), root, options)
+        let earlier = options.earlier.as_deref().and_then(Earlier::open);
+        sandbox::confine(directory.as_fd(), earlier.as_ref().map(Earlier::root));
+        unpack_into(&mut layers, directory.as_fd(), root, earlier, options)
     };
     // A thread of its own: there is no way out of the sandbox.
     thread::scope(|scope| scope.spawn(work).join())
@@ -129,10 +139,12 @@ fn unpack_into(
     layers: &mut Layers,
     descriptor: BorrowedFd<'_>,
     root: &Path,
+    earlier: Option<Earlier>,
     options: &UnpackOptions,
 ) -> Result<Unpacked, ArchiveError> {
     let metadata = Metadata::new(options.ownership, options.special_bits);
-    let incoming = Arc::new(Incoming::create(descriptor, root, metadata)?);
+    let incoming = Incoming::create(descriptor, root, metadata)?;
+    let incoming = Arc::new(incoming.taking_over(earlier));
     let received = receive(layers, options, &incoming, descriptor, root, None);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
@@ -143,6 +155,7 @@ fn unpack_into(
             return Err(error);
         }
     };
+    let taken_over = incoming.earlier().map_or(0, Earlier::bytes);
     let materialising = Materialising {
         root,
         descriptor,
@@ -152,7 +165,10 @@ fn unpack_into(
     };
     materialising.run(incoming)?;
     fs::syncfs(descriptor).map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
-    Ok(plan.summary())
+    Ok(Unpacked {
+        taken_over,
+        ..plan.summary()
+    })
 }
 
 /// Reads all layers, and writes the content of their files; of those that are wanted, where there

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -18,6 +18,7 @@ use super::{
     flusher::Flusher,
     incoming::Incoming,
     reader::TarReader,
+    takeover,
 };
 
 /// How much is handed to a writer at once: many small files, or a piece of a large one.
@@ -51,6 +52,19 @@ struct LargeFile {
     file: File,
     /// Bytes that are still to be written.
     missing: AtomicU64,
+    /// Whether it is a clone that has proved to be right so far.
+    cloned: AtomicBool,
+}
+
+impl LargeFile {
+    /// Whether these bytes stand there already. What differs once is written from there on.
+    fn has(&self, bytes: &[u8], offset: u64) -> bool {
+        let has = self.cloned.load(Ordering::Relaxed) && takeover::has(&self.file, bytes, offset);
+        if !has {
+            self.cloned.store(false, Ordering::Relaxed);
+        }
+        has
+    }
 }
 
 /// The queue before the writers.
@@ -130,10 +144,15 @@ impl Queue {
                     self.incoming.describe(&file, new)?;
                 }
                 Of::Piece(large, offset) => {
-                    let LargeFile { new, file, missing } = &**large;
-                    (file.write_all_at(bytes, *offset))
-                        .map_err(|error| self.incoming.failed("write", new.content, error))?;
+                    let LargeFile {
+                        new, file, missing, ..
+                    } = &**large;
                     let length = bytes.len() as u64;
+                    match self.incoming.earlier() {
+                        Some(earlier) if large.has(bytes, *offset) => earlier.took_over(length),
+                        _ => (file.write_all_at(bytes, *offset))
+                            .map_err(|error| self.incoming.failed("write", new.content, error))?,
+                    }
                     if missing.fetch_sub(length, Ordering::AcqRel) == length {
                         self.incoming.describe(file, new)?;
                     }
@@ -214,6 +233,7 @@ impl Batches {
 impl Contents for Batches {
     fn take<R: Read>(
         &mut self,
+        name: &[u8],
         file: NewFile,
         reader: &mut TarReader<R>,
     ) -> Result<(), ArchiveError> {
@@ -231,10 +251,14 @@ impl Contents for Batches {
             self.held += held;
             return self.fill(length, Of::File(file), reader);
         }
+        let opened = self.entrance.incoming.open(file.content)?;
+        let earlier = self.entrance.incoming.earlier();
+        let cloned = earlier.is_some_and(|earlier| earlier.clone_to(&opened, name, size));
         let large = Arc::new(LargeFile {
-            file: self.entrance.incoming.open(file.content)?,
+            file: opened,
             new: file,
             missing: AtomicU64::new(size),
+            cloned: AtomicBool::new(cloned),
         });
         let mut offset = 0;
         while offset < size {

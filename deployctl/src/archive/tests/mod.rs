@@ -7,6 +7,7 @@ mod inspected;
 mod layered;
 mod packed;
 mod returned;
+mod taken_over;
 mod written;
 
 use std::{
