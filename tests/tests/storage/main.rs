@@ -10,9 +10,10 @@ mod mount;
 
 use deploy_tests::archive::{self, Archive};
 use deploy_tests::desk::Desk;
+use deploy_tests::programs::Program;
 use deploy_tests::registry::Registry;
 use deploy_tests::server::Server;
-use deploy_tests::{oci, wait};
+use deploy_tests::{oci, peer_or_skip, wait};
 use rand::RngExt;
 use serde_json::json;
 
@@ -271,4 +272,38 @@ fn directory_that_cannot_be_written_is_named_at_the_start() {
     mount.change("rw");
     once().ok();
     assert_eq!(program(&desk), "two");
+}
+
+#[test]
+fn large_file_that_stays_the_same_takes_no_more_room() {
+    const TEST: &str = "large_file_that_stays_the_same_takes_no_more_room";
+    let mkfs = peer_or_skip!(TEST, "mkfs.btrfs");
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
+    let image = Mount::image(TEST, desk.path("host"), &mkfs, 256 * MIB as u64);
+    let Some(_mount) = image else { return };
+    let script = desk.script("deploy.sh", "true");
+    let large = ("data/large".to_owned(), noise(8 * MIB));
+    push_own(&desk, "large-1", std::slice::from_ref(&large));
+    let answer = desk.agent_once("project", "host", &script).ok();
+    assert!(answer.stderr.contains("taken_over_bytes=0"), "{answer}");
+    // It is found to be the same, whatever the file of the old tree is by now: here another one for the most part.
+    for (version, tampered) in [("large-2", false), ("large-3", true)] {
+        if tampered {
+            let mut content = large.1.clone();
+            content[0] ^= 1;
+            std::fs::write(desk.current("host").join("data/large"), content).unwrap();
+        }
+        push_own(&desk, version, std::slice::from_ref(&large));
+        let answer = desk.agent_once("project", "host", &script).ok();
+        let taken = answer
+            .stderr
+            .contains(&format!("taken_over_bytes={}", 8 * MIB));
+        assert_eq!(taken, !tampered, "{answer}");
+        assert!(std::fs::read(desk.path("host/current/data/large")).unwrap() == large.1);
+        let verify = desk
+            .run(Program::Agent.path())
+            .args(["verify", "-dir", "host"]);
+        verify.ok();
+    }
 }

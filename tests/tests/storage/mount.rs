@@ -1,5 +1,5 @@
-//! Small file systems in memory, for scenarios in which one is full or cannot be written to. For the
-//! scenarios beside it.
+//! Small file systems, for scenarios in which one is full, cannot be written to, or can do what others cannot. For
+//! the scenarios beside it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +24,32 @@ impl Mount {
         std::fs::create_dir_all(&path).expect("a scenario's directory can be made");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]);
+        if run(mount.arg(&path)).is_err() {
+            peers::skip(test, "the right to mount file systems");
+            return None;
+        }
+        Some(Self { path })
+    }
+
+    /// Makes a file system of `bytes` by `mkfs` in a file beside the directory, and mounts it there; the same where
+    /// that is not allowed.
+    ///
+    /// # Panics
+    /// When the file or the file system cannot be made.
+    pub(crate) fn image(
+        test: &str,
+        path: impl Into<PathBuf>,
+        mkfs: &Path,
+        bytes: u64,
+    ) -> Option<Self> {
+        let path = path.into();
+        std::fs::create_dir_all(&path).expect("a scenario's directory can be made");
+        let image = path.with_extension("image");
+        let file = std::fs::File::create(&image).expect("a scenario's file can be made");
+        file.set_len(bytes).expect("a file can have holes");
+        run(Command::new(mkfs).arg("-q").arg(&image)).unwrap_or_else(|error| panic!("{error:#}"));
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(&image);
         if run(mount.arg(&path)).is_err() {
             peers::skip(test, "the right to mount file systems");
             return None;
