@@ -23,6 +23,7 @@ mod listings;
 mod manifests;
 mod pin;
 mod progress;
+mod rate;
 mod referrers;
 mod registry;
 mod retry;

@@ -1,6 +1,6 @@
 //! A registry and its repositories: what the client's operations are called on.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use deploy_spec::RepositoryName;
 use http::Method;
@@ -21,6 +21,8 @@ pub struct Options {
     pub fingerprint: Option<Fingerprint>,
     /// How patient the client is.
     pub retry: RetryPolicy,
+    /// How many bytes of answers may come in a second, all together; any number without one.
+    pub rate: Option<NonZeroU64>,
 }
 
 /// A registry. Cheap to clone; all clones share connections and tokens.

@@ -18,6 +18,7 @@ use super::{
     auth::{Access, Authenticator, Protocol, Scope},
     error::innermost,
     pin,
+    rate::Rate,
     retry::{Activity, is_retryable, retry_after},
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Transport {
     pub(super) http: reqwest::Client,
     pub(super) auth: Authenticator,
     pub(super) policy: RetryPolicy,
+    rate: Option<Rate>,
     /// Set once somebody has answered who is a registry.
     contacted: OnceCell<()>,
 }
@@ -108,6 +110,7 @@ impl Transport {
             http,
             auth,
             policy: options.retry,
+            rate: options.rate.map(Rate::new),
             contacted: OnceCell::new(),
         })
     }
@@ -243,7 +246,12 @@ impl Transport {
     ) -> Result<Option<Bytes>, ClientError> {
         let limit = self.policy.progress_timeout;
         match tokio::time::timeout(limit, response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => {
+                if let (Some(rate), Some(chunk)) = (&self.rate, &chunk) {
+                    rate.pay(chunk.len()).await;
+                }
+                Ok(chunk)
+            }
             Ok(Err(error)) => Err(self.interrupted(operation, innermost(&error))),
             Err(_) => Err(self.stalled(operation, limit)),
         }
