@@ -1,12 +1,13 @@
 //! What a person may type. Parsed by `main`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
+use anyhow::{Result, bail};
 use clap::Parser;
 use deploy_spec::{Channel, ConfigurationName, Prefix, arguments::bytes};
 use deployctl::client::Fingerprint;
 
-use crate::{origin::Origin, unpacking::Unpacking};
+use crate::{exposition::Place, origin::Origin, unpacking::Unpacking};
 
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
@@ -18,7 +19,7 @@ use crate::{origin::Origin, unpacking::Unpacking};
 ///
 /// Every flag may be written with one dash or two: -name x, --name x, -name=x. Exit status:
 /// 0 done or told to stop, 1 failed, 2 wrong usage.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "deploy-agent", version)]
 pub(crate) struct Arguments {
     /// Registry address: host:port, http://host[:port] or https://host[:port]; or a layout on
@@ -40,9 +41,21 @@ pub(crate) struct Arguments {
     /// A registry that serves everybody asks for none, and then the key is not used.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
-    /// Configuration to track
-    #[arg(long)]
-    pub(crate) name: ConfigurationName,
+    /// Configuration to track; given several times, each of them, in a directory of its name within
+    /// -dir
+    #[arg(long = "name", value_name = "NAME", required_unless_present = "config")]
+    pub(crate) names: Vec<ConfigurationName>,
+    /// TOML file of configurations to track, each a table [NAME] with flags of its own, as
+    /// `script = "./deploy.sh"`
+    ///
+    /// Keys are flags without dashes. Those before the first table, and those of the command line,
+    /// are for all of them; what a table says itself counts more. Each configuration has a directory of its name within -dir unless its
+    /// table has `dir`.
+    #[arg(long, value_name = "FILE", conflicts_with = "names")]
+    pub(crate) config: Option<PathBuf>,
+    /// The command line, for -config
+    #[arg(skip)]
+    pub(crate) line: Vec<OsString>,
     /// Channel of the configuration to follow
     #[arg(long, default_value_t = Channel::latest())]
     pub(crate) channel: Channel,
@@ -55,6 +68,20 @@ pub(crate) struct Arguments {
     /// How long a registry may send nothing in the middle of an answer before it is asked again
     #[arg(long, default_value = "1m", value_parser = interval, value_name = "DURATION")]
     pub(crate) stall_timeout: Duration,
+    /// Bytes of layers that may come from a registry in a second, as 20MiB [default: any number]
+    #[arg(long, value_parser = rate, value_name = "SIZE")]
+    pub(crate) limit_rate: Option<NonZeroU64>,
+    /// Further registry that layers may come from, asked before -addr; given several times, in that
+    /// order. What the channel is, -addr alone says
+    #[arg(long = "mirror", value_name = "ADDR")]
+    pub(crate) mirrors: Vec<Origin>,
+    /// Serve metrics for Prometheus at /metrics: on a loopback address as 127.0.0.1:9101, or on a
+    /// socket as unix:/run/agent.sock
+    #[arg(long, value_name = "PLACE")]
+    pub(crate) metrics: Option<Place>,
+    /// File to write the same metrics to, for the text file collector of node_exporter
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics_file: Option<PathBuf>,
     /// Script to run on deploys
     #[arg(long, default_value = "./deploy.sh", value_name = "FILE")]
     pub(crate) script: PathBuf,
@@ -92,11 +119,11 @@ pub(crate) struct Arguments {
     /// How many unpacked releases stay beside the deployed one, the last ones that were deployed; the
     /// others are removed after a success [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16))]
-    keep: Option<u16>,
+    pub(crate) keep: Option<u16>,
     /// Remove unreferenced unpacked files after successful switch: -keep 0, unless -keep says more.
     /// No release is left then that `deploy-agent rollback` could go back to
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
-    cleanold: bool,
+    pub(crate) cleanold: bool,
     /// How much stays free on the file systems of the cache and of the trees: a release is refused
     /// that would use it up, before anything of it is fetched, and again before it is unpacked.
     /// Some inodes stay free too, unless it is 0
@@ -113,6 +140,17 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// Returns the one configuration.
+    ///
+    /// # Errors
+    /// Where there are several, or a file of them.
+    pub(crate) fn single(&self) -> Result<&ConfigurationName> {
+        match &*self.names {
+            [name] => Ok(name),
+            _ => bail!("this is about one configuration\nhint: give one -name, and its -dir"),
+        }
+    }
+
     /// Returns how many old trees stay; all without a number.
     pub(crate) fn keep(&self) -> Option<usize> {
         let keep = self.keep.map(usize::from);
@@ -129,6 +167,11 @@ fn limit(text: &str) -> Result<Limit, String> {
         return Ok(Limit(None));
     }
     interval(text).map(|limit| Limit(Some(limit)))
+}
+
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    let rate = NonZeroU64::new(bytes(text)?);
+    rate.ok_or_else(|| "nothing would ever come".to_owned())
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -220,6 +263,9 @@ mod tests {
             &["-name", "x", "-channel", "v7"],
             &["-name", "x", "-check-timeout", "0s"],
             &["-name", "x", "-keep", "-1"],
+            &["-name", "x", "-config", "file"],
+            &["-name", "x", "-limit-rate", "0"],
+            &["-name", "x", "-metrics", "0.0.0.0:9101"],
             &["-name", "x", "more"],
         ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

@@ -1,24 +1,27 @@
 //! `deploy-agent`: a verb and flags → one runner, or one answer → an exit status.
 
 mod arguments;
+mod configurations;
+mod exposition;
+mod follow;
 mod log;
 mod origin;
 mod settings;
+mod told;
 mod unpacking;
 mod verbs;
 
-use std::{fmt::Display, io::Write, process::ExitCode, sync::Arc};
+use std::{fmt::Display, io::Write, process::ExitCode};
 
 use anyhow::{Context, Result};
 use deploy_agent::{
-    Asked, Check, Deployer, Directory, Extra, Fetching, Hook, Host, Pauses, Plan, Planning, Pruned,
-    Pruning, Runner, Script, Settings, Signal, Signals, Status, Stop, Verified, Verifying,
-    machine::{Exit, Mode, OnFailure},
+    Asked, Extra, Fetching, Host, Plan, Planning, Pruned, Pruning, Signal, Signals, Status, Stop,
+    Verified, Verifying, machine::Exit,
 };
 use serde::Serialize;
-use tokio::signal::unix::{self, SignalKind};
 
 use arguments::Arguments;
+use told::Told;
 use verbs::{
     ExtraNames, Output, PlaceArguments, PlanArguments, PruneArguments, StatusArguments,
     TurnArguments, Verb, VerifyArguments,
@@ -65,14 +68,14 @@ fn main() -> ExitCode {
 
 fn plan(arguments: &PlanArguments) -> Result<ExitCode> {
     let run = &arguments.run;
-    let source = settings::source(run)?;
+    let source = settings::source(run, run.single()?)?;
     let planning = Planning {
         host: Host {
             directory: &run.dir,
             state: run.state.as_deref(),
             wait: arguments.turn.wait,
         },
-        configuration: &run.name,
+        configuration: run.single()?,
         channel: run.channel.as_ref(),
         unpacking: &run.unpacking.options(),
         fetching: match arguments.no_fetch {
@@ -104,7 +107,8 @@ fn verify(arguments: &VerifyArguments) -> Result<ExitCode> {
         Some(name) => arguments.source.run(name)?,
         None => None,
     };
-    let source = run.as_ref().map(settings::source).transpose()?;
+    let source = run.as_ref().map(|run| settings::source(run, run.single()?));
+    let source = source.transpose()?;
     let stop = Stop::default();
     let verified = runtime()?.block_on(async {
         let mut signals = Told::listen()?;
@@ -191,7 +195,7 @@ fn say(text: &str) -> Result<()> {
 
 fn run(arguments: &Arguments) -> Result<Exit> {
     let runtime = runtime()?;
-    let exit = runtime.block_on(follow(arguments));
+    let exit = runtime.block_on(follow::follow(&configurations::expand(arguments)?));
     // After a second signal an operation may still be blocked.
     runtime.shutdown_background();
     exit
@@ -203,86 +207,4 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .context("cannot start")
-}
-
-async fn follow(arguments: &Arguments) -> Result<Exit> {
-    let signals = Told::listen()?;
-    let notify = settings::notify();
-    let open = |hook, path| {
-        let script = Script::open(hook, path, std::env::vars_os())?;
-        anyhow::Ok(script.limited(arguments.script_timeout.0))
-    };
-    let script = open(Hook::Script, &arguments.script)?;
-    let prepare = arguments.prepare.as_deref();
-    let prepare = prepare.map(|path| open(Hook::Prepare, path)).transpose()?;
-    let check = arguments.check.as_deref();
-    let check = check.map(|path| open(Hook::Check, path)).transpose()?;
-    let check = check.map(|script| Check::new(script, arguments.check_timeout, arguments.soak));
-    let directory = Arc::new(Directory::open(&arguments.dir, arguments.state.as_deref())?);
-    let source = Arc::new(settings::source(arguments)?);
-    let settings = Settings {
-        configuration: arguments.name.clone(),
-        channel: arguments.channel.to_string(),
-        prepare,
-        script,
-        check,
-        unpacking: arguments.unpacking.options(),
-        keep: arguments.keep(),
-        reserve: arguments.reserve,
-        clock: jiff::Timestamp::now,
-    };
-    tracing::info!(
-        source = %arguments.addr,
-        configuration = %arguments.name,
-        channel = %arguments.channel,
-        directory = %directory.path().display(),
-        "deploy-agent {}",
-        env!("CARGO_PKG_VERSION")
-    );
-    let deployer = Arc::new(Deployer::new(Arc::clone(&source), directory, settings));
-    let mode = if arguments.once {
-        Mode::Once
-    } else {
-        Mode::Follow
-    };
-    let on_failure = if arguments.rollback {
-        OnFailure::Undo
-    } else {
-        OnFailure::Retry
-    };
-    let pauses = Pauses::new(arguments.poll);
-    let runner = Runner::new(source, deployer, mode, on_failure, pauses).telling(notify.clone());
-    notify.ready();
-    tokio::select! {
-        exit = runner.run(signals) => Ok(exit),
-        () = notify.stay_alive() => unreachable!("it never returns"),
-    }
-}
-
-/// SIGTERM and SIGINT end the agent, SIGHUP has it look for what it is asked for.
-struct Told {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    hang_up: unix::Signal,
-}
-
-impl Told {
-    fn listen() -> Result<Self> {
-        let listen = |kind| unix::signal(kind).context("cannot listen to signals");
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-}
-
-impl Signals for Told {
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::End,
-            _ = self.interrupt.recv() => Signal::End,
-            _ = self.hang_up.recv() => Signal::Look,
-        }
-    }
 }

@@ -138,7 +138,11 @@ impl Volume {
         Ok(Self {
             path: path.to_owned(),
             number: metadata.dev(),
-            bytes: room.f_bavail.saturating_mul(block),
+            // A file system without any blocks at all is one that does not count them.
+            bytes: match room.f_blocks {
+                0 => u64::MAX,
+                _ => room.f_bavail.saturating_mul(block),
+            },
             inodes: (room.f_files > 0).then_some(room.f_favail),
             block,
         })

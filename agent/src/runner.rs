@@ -13,6 +13,7 @@ use crate::{
         Action, Event, Exit, Id, Mode, OnFailure, Pause, Phase, Recovered, Report, Resume, State,
         Work,
     },
+    metrics::Counter,
     notify::Notify,
     pause::Pauses,
     source::{Look, Source, SourceError},
@@ -80,6 +81,7 @@ pub struct Runner<S, E> {
     on_failure: OnFailure,
     pauses: Pauses,
     notify: Notify,
+    counter: Counter,
 }
 
 type Working = Pin<Box<dyn Future<Output = Result<Outcome, AgentError>> + Send>>;
@@ -121,6 +123,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
             on_failure,
             pauses,
             notify: Notify::default(),
+            counter: Counter::default(),
         }
     }
 
@@ -128,6 +131,12 @@ impl<S: Source, E: Executor> Runner<S, E> {
     #[must_use]
     pub fn telling(self, notify: Notify) -> Self {
         Self { notify, ..self }
+    }
+
+    /// Returns the runner, which counts what comes of it.
+    #[must_use]
+    pub fn counting(self, counter: Counter) -> Self {
+        Self { counter, ..self }
     }
 
     /// Runs until the machine stops. The first signal asks it to; the second ends at once what
@@ -258,6 +267,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
             Err(AgentError::Interrupted) if stop.is_stopped() => Event::Failed,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
+                self.counter.failed();
                 if error.is_refusal() {
                     Event::Refused
                 } else {
@@ -268,6 +278,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
     }
 
     async fn looked(&self, result: Result<Look, SourceError>, state: &State) -> Event {
+        self.counter.looked(result.is_ok());
         match result {
             Ok(Look::Manifest { id, bytes }) => {
                 self.executor.seen(id.clone(), bytes).await;
@@ -288,6 +299,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
 
     async fn report(&self, report: &Report) {
         let source = self.source.name();
+        self.counter.reported(report);
         self.notify.status(&in_a_word(report, &source));
         match report {
             Report::Current(id) => {

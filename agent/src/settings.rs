@@ -4,7 +4,8 @@
 use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
-use deploy_agent::{AnySource, LayoutSource, Notify, RegistrySource};
+use deploy_agent::{AnySource, LayoutSource, Mirrored, Notify, RegistrySource};
+use deploy_spec::ConfigurationName;
 use deployctl::{
     client::{Address, Credentials, Options, Registry, RetryPolicy},
     layout::{Content, Layout, LayoutArchive},
@@ -16,16 +17,29 @@ use crate::{arguments::Arguments, origin::Origin};
 const LONGEST_TOLD: Duration = Duration::from_secs(2);
 
 /// Returns the source that the flags name.
-pub(crate) fn source(arguments: &Arguments) -> Result<AnySource> {
-    Ok(match &arguments.addr {
+pub(crate) fn source(
+    arguments: &Arguments,
+    name: &ConfigurationName,
+) -> Result<Mirrored<AnySource>> {
+    let open = |origin| origin_source(origin, arguments, name);
+    let mirrors = arguments.mirrors.iter().map(open).collect::<Result<_>>()?;
+    Ok(Mirrored::new(open(&arguments.addr)?, mirrors))
+}
+
+fn origin_source(
+    origin: &Origin,
+    arguments: &Arguments,
+    name: &ConfigurationName,
+) -> Result<AnySource> {
+    Ok(match origin {
         Origin::Registry(address) => AnySource::Registry(RegistrySource::new(
             &registry(address, arguments)?,
             &arguments.prefix,
-            &arguments.name,
+            name,
             &arguments.channel,
         )),
-        Origin::Layout(path) => layout(Layout::open(path)?, arguments),
-        Origin::Archive(path) => layout(LayoutArchive::open(path)?, arguments),
+        Origin::Layout(path) => layout(Layout::open(path)?, origin, arguments, name),
+        Origin::Archive(path) => layout(LayoutArchive::open(path)?, origin, arguments, name),
     })
 }
 
@@ -36,30 +50,38 @@ pub(crate) fn notify() -> Notify {
     Notify::new(socket.as_deref(), microseconds.as_deref(), pid.as_deref())
 }
 
-fn layout(content: impl Content + 'static, arguments: &Arguments) -> AnySource {
+fn layout(
+    content: impl Content + 'static,
+    origin: &Origin,
+    arguments: &Arguments,
+    name: &ConfigurationName,
+) -> AnySource {
     AnySource::Layout(LayoutSource::new(
         content,
-        arguments.addr.to_string(),
+        origin.to_string(),
         &arguments.prefix,
-        &arguments.name,
+        name,
         &arguments.channel,
     ))
 }
 
 fn registry(address: &Address, arguments: &Arguments) -> Result<Registry> {
+    let is_origin = matches!(&arguments.addr, Origin::Registry(origin) if origin == address);
     if let Some(key) = &arguments.key {
         // Not used yet; but a name that is misspelt should not wait for the day when it is.
         std::fs::metadata(key).with_context(|| format!("cannot read key `{}`", key.display()))?;
     }
     let options = Options {
         credentials: Credentials::load(address, |name| env::var_os(name))?,
-        fingerprint: arguments.fp,
+        // A mirror has another key; what it sends is known by its digest.
+        fingerprint: arguments.fp.filter(|_| is_origin),
         retry: RetryPolicy {
             progress_timeout: arguments.stall_timeout,
             // Longer pauses are the runner's, which says so.
             longest_told: LONGEST_TOLD,
             ..RetryPolicy::default()
         },
+        rate: arguments.limit_rate,
     };
     Ok(Registry::new(address.clone(), options)?)
 }

@@ -243,8 +243,10 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Verb, clap::Error> {
         "retry" => Verb::Retry(RetryArguments::try_parse_from(arguments)?),
         "rollback" => Verb::Rollback(RollbackArguments::try_parse_from(arguments)?),
         _ => {
+            let line = arguments.clone();
             let mut arguments = Arguments::try_parse_from(arguments)?;
             arguments.once |= verb == "once";
+            arguments.line = line;
             Verb::Run(Box::new(arguments))
         }
     })

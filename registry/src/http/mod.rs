@@ -15,7 +15,6 @@ mod catalog;
 pub(crate) mod conditions;
 mod error;
 mod extensions;
-mod headers;
 mod manifests;
 mod operation;
 pub(crate) mod pages;

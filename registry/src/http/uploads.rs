@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     App,
+    blobs::digest_value,
     body::{Incoming, content_length},
     error::{ApiError, Result},
-    headers::{DIGEST, digest_value},
+    manifests::DIGEST,
     query::Query,
 };
 use crate::{

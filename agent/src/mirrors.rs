@@ -1,0 +1,153 @@
+//! A source whose content may come from elsewhere: blobs from mirrors, in order, before the
+//! source itself is asked. Made by `main`.
+
+use std::{path::Path, time::Duration};
+
+use deploy_spec::{Descriptor, Digest};
+
+use crate::source::{Look, Source, SourceError};
+
+/// A source and its mirrors.
+///
+/// What the channel is, the source alone says: a mirror that lags behind would take hosts back to
+/// an old release. Content is known by its digest and verified, whoever sends it.
+#[derive(Clone, Debug)]
+pub struct Mirrored<S> {
+    source: S,
+    mirrors: Vec<S>,
+}
+
+impl<S: Source> Mirrored<S> {
+    /// Returns the source with its mirrors, the first one to be asked first.
+    pub fn new(source: S, mirrors: Vec<S>) -> Self {
+        Self { source, mirrors }
+    }
+}
+
+/// Says that somebody else is asked.
+fn passed_on(mirror: &impl Source, digest: &Digest, error: &SourceError) {
+    tracing::warn!(
+        blob.digest = %digest,
+        "`{}` is no help: {}; asking the next one",
+        mirror.name(),
+        error.to_string().replace('\n', "; ")
+    );
+}
+
+impl<S: Source> Source for Mirrored<S> {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    async fn look(&self, known: Option<&Digest>, wait: Duration) -> Result<Look, SourceError> {
+        self.source.look(known, wait).await
+    }
+
+    async fn document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SourceError> {
+        for mirror in &self.mirrors {
+            match mirror.document(descriptor, limit).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => passed_on(mirror, &descriptor.digest, &error),
+            }
+        }
+        self.source.document(descriptor, limit).await
+    }
+
+    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
+        for mirror in &self.mirrors {
+            match mirror.fetch(digest, size, path).await {
+                Ok(()) => return Ok(()),
+                // Nobody else has another disk.
+                Err(error) if error.is_storage_full() => return Err(error),
+                // What came of it stays in the file, and the next one sends the rest.
+                Err(error) => passed_on(mirror, digest, &error),
+            }
+        }
+        self.source.fetch(digest, size, path).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, OpenOptions},
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    /// Sends so many bytes of everything, and remembers in which order it was asked.
+    #[derive(Clone)]
+    struct Sends {
+        name: &'static str,
+        bytes: usize,
+        asked: Arc<Mutex<Vec<&'static str>>>,
+    }
+
+    const CONTENT: &[u8] = b"0123456789";
+
+    fn failed(text: &str) -> SourceError {
+        SourceError::new(io::Error::other(text.to_owned()))
+    }
+
+    impl Source for Sends {
+        fn name(&self) -> String {
+            self.name.to_owned()
+        }
+
+        async fn look(&self, _: Option<&Digest>, _: Duration) -> Result<Look, SourceError> {
+            self.asked.lock().unwrap().push(self.name);
+            Ok(Look::Missing)
+        }
+
+        async fn document(&self, _: &Descriptor, _: u64) -> Result<Vec<u8>, SourceError> {
+            self.asked.lock().unwrap().push(self.name);
+            match self.bytes {
+                10 => Ok(CONTENT.to_vec()),
+                _ => Err(failed("away")),
+            }
+        }
+
+        async fn fetch(&self, _: &Digest, _: u64, path: &Path) -> Result<(), SourceError> {
+            self.asked.lock().unwrap().push(self.name);
+            let there = fs::metadata(path).map_or(0, |metadata| metadata.len() as usize);
+            let mut file = OpenOptions::new().append(true).create(true).open(path);
+            let file = file.as_mut().unwrap();
+            file.write_all(&CONTENT[there..self.bytes.max(there)])
+                .unwrap();
+            match self.bytes {
+                10 => Ok(()),
+                _ => Err(failed("broken")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn content_comes_from_the_first_that_has_it_and_the_channel_from_the_source() {
+        let asked = Arc::default();
+        let sends = |name, bytes| Sends {
+            name,
+            bytes,
+            asked: Arc::clone(&asked),
+        };
+        let mirrors = vec![sends("empty", 0), sends("half", 5), sends("whole", 10)];
+        let source = Mirrored::new(sends("source", 10), mirrors);
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("blob");
+        let digest = Digest::sha256(CONTENT);
+        source.fetch(&digest, 10, &path).await.unwrap();
+        assert_eq!(fs::read(&path).unwrap(), CONTENT);
+        let take = || std::mem::take(&mut *asked.lock().unwrap());
+        assert_eq!(take(), ["empty", "half", "whole"]);
+        source.look(None, Duration::ZERO).await.unwrap();
+        assert_eq!(
+            (take(), source.name()),
+            (vec!["source"], "source".to_owned())
+        );
+        let source = Mirrored::new(sends("source", 10), vec![sends("half", 5)]);
+        fs::remove_file(&path).unwrap();
+        source.fetch(&digest, 10, &path).await.unwrap();
+        assert_eq!(take(), ["half", "source"]);
+    }
+}
