@@ -7,7 +7,7 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
@@ -27,7 +27,7 @@ fn agent_killed_at_random_moments_ends_on_the_newest_release() {
     let desk = Desk::at(registry.address());
     let script = desk.script("deploy.sh", CHECK);
     push_release(&desk, 0, &[]);
-    for round in 1..=if long() { 100 } else { 12 } {
+    for round in 1..=if long() { 200 } else { 12 } {
         push_release(&desk, round, &[]);
         let mut agent = desk.agent("project", "host", &script, &["-poll", "100ms"]);
         // The moment is what is random here: nothing is waited for.
@@ -38,6 +38,45 @@ fn agent_killed_at_random_moments_ends_on_the_newest_release() {
             desk.agent_once("project", "host", &script).ok();
             assert_on_release(&desk, &format!("v{round}"));
         }
+    }
+}
+
+/// What refuses a release that is refused however long it is asked need not be asked for long.
+const SHORT: [&str; 2] = ["-check-timeout", "100ms"];
+
+#[test]
+fn agent_killed_at_random_moments_with_releases_that_fail_ends_on_the_newest_good_one() {
+    let registry = Registry::start_with(&["-maxver", "0"]);
+    let desk = Desk::at(registry.address());
+    let scripts = Scripts::of(&desk);
+    push_release(&desk, 0, &[]);
+    let begun = Instant::now();
+    scripts.once(&desk, &[]).ok();
+    // From before it begins until after it has gone back.
+    let longest = begun.elapsed() * 2;
+    let mut good = 0;
+    for round in 1..=if long() { 200 } else { 9 } {
+        let wrong: &[&str] = [&[][..], &["broken"], &["sick"]][round % 3];
+        push_release(&desk, round, wrong);
+        // A good release has all the time that a busy machine takes to say so.
+        let time = if wrong.is_empty() { &[][..] } else { &SHORT };
+        let following = scripts.flags.iter().map(String::as_str);
+        let following = following.chain(time.iter().copied());
+        let following: Vec<&str> = following.chain(["-poll", "100ms"]).collect();
+        let mut agent = desk.agent("project", "host", &scripts.script, &following);
+        // The moment is what is random here: nothing is waited for.
+        std::thread::sleep(rand::rng().random_range(Duration::ZERO..longest));
+        agent.kill();
+        assert_only_whole_trees(&desk);
+        let once = scripts.once(&desk, time);
+        if wrong.is_empty() {
+            once.ok();
+            good = round;
+        } else {
+            once.code(1);
+        }
+        assert_on_release(&desk, &format!("v{good}"));
+        assert_eq!(desk.read("switched"), format!("v{good}"));
     }
 }
 
@@ -103,8 +142,9 @@ fn agent_killed_at_every_step_ends_on_the_newest_release() {
     assert!(deaths > 10, "the agent was killed at {deaths} steps only");
 }
 
-/// The calls between which the way back is different from the way there.
-const STEPS_BACK: &str = "fsync,rename,symlink,execve";
+/// The calls between which the way back is different from the way there: with these the journal is written, the host
+/// switched and a script run. A soak is killed before each of them.
+const STEPS_BACK: &str = "fsync,fdatasync,rename,renameat,renameat2,symlink,symlinkat,execve";
 
 #[test]
 fn agent_killed_at_every_step_with_a_release_that_fails_ends_on_the_one_before() {
@@ -117,18 +157,16 @@ fn agent_killed_at_every_step_with_a_release_that_fails_ends_on_the_one_before()
     let scripts = Scripts::of(&desk);
     push_release(&desk, 0, &[]);
     scripts.once(&desk, &[]).ok();
-    // What is refused however long it is asked need not be asked for long.
-    let short = ["-check-timeout", "100ms"];
     let mut last = 0;
     let deaths = at_every_step(STEPS_BACK, |step, release| {
         last = release;
         let wrong = if release % 2 == 0 { "sick" } else { "broken" };
         push_release(&desk, release, &[wrong]);
-        let killed = killed_at(&desk, &strace, &scripts, &short, step);
+        let killed = killed_at(&desk, &strace, &scripts, &SHORT, step);
         assert_only_whole_trees(&desk);
         // Whatever is left is finished by the first run, and then it is bad.
-        scripts.once(&desk, &short).code(1);
-        let answer = scripts.once(&desk, &short).code(1);
+        scripts.once(&desk, &SHORT).code(1);
+        let answer = scripts.once(&desk, &SHORT).code(1);
         assert!(answer.stderr.contains("is not deployed again"), "{answer}");
         assert_on_release(&desk, "v0");
         assert_eq!(desk.read("switched"), "v0", "{step:?}");
@@ -153,7 +191,8 @@ struct Step<'a> {
 fn at_every_step(calls: &str, mut round: impl FnMut(&Step, usize) -> bool) -> usize {
     let (mut rounds, mut deaths) = (0, 0);
     for call in calls.split(',') {
-        // From the first call of a kind to the one that is never made; the distance grows, as the first ones differ most.
+        // From the first call of a kind to the one that is never made; the distance grows where there are thousands, as
+        // the first ones differ most.
         let mut number = 1;
         loop {
             rounds += 1;
@@ -161,7 +200,11 @@ fn at_every_step(calls: &str, mut round: impl FnMut(&Step, usize) -> bool) -> us
                 break;
             }
             deaths += 1;
-            number += if long() { 1 } else { 1 + 2 * number };
+            number += match (long(), STEPS_BACK.split(',').any(|other| other == call)) {
+                (false, _) => 1 + 2 * number,
+                (true, false) => 1 + number / 8,
+                (true, true) => 1,
+            };
         }
     }
     deaths

@@ -16,7 +16,7 @@ use super::{
     App,
     conditions::{entity_tag, is_known},
     error::{ApiError, Result},
-    manifests::DIGEST,
+    headers::{DIGEST, digest_value},
 };
 use crate::{
     server::FileSender,
@@ -153,11 +153,6 @@ fn unsatisfiable(size: u64) -> ApiError {
         message,
     )
     .header(header::CONTENT_RANGE, value)
-}
-
-/// Returns the digest as a header's value.
-pub(crate) fn digest_value(digest: &Digest) -> HeaderValue {
-    HeaderValue::try_from(digest.to_string()).expect("digests are visible ASCII")
 }
 
 #[cfg(test)]

@@ -11,16 +11,14 @@ use tokio::time::Instant;
 
 use super::{
     App,
-    blobs::digest_value,
     body::Incoming,
     conditions::{self, entity_tag, is_known},
     error::{ApiError, Result},
+    headers::{DIGEST, digest_value},
     query::Query,
 };
 use crate::store::{NewManifest, StoreError, TagRecord};
 
-/// The header that names the digest of what is sent.
-pub(crate) const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");

@@ -15,6 +15,7 @@ mod catalog;
 pub(crate) mod conditions;
 mod error;
 mod extensions;
+mod headers;
 mod manifests;
 mod operation;
 pub(crate) mod pages;

@@ -12,10 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     App,
-    blobs::digest_value,
     body::{Incoming, content_length},
     error::{ApiError, Result},
-    manifests::DIGEST,
+    headers::{DIGEST, digest_value},
     query::Query,
 };
 use crate::{
