@@ -56,6 +56,7 @@ impl Registry {
     /// Starts one on a directory in `place`.
     pub(crate) fn start(place: &Path) -> Result<Self> {
         let (directory, log) = (place.join("registry"), place.join("registry.log"));
+        fs::create_dir(&directory)?;
         let mut command = Command::new(program("deploy-registry")?);
         command.args([
             "serve",
