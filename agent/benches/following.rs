@@ -2,7 +2,7 @@
 //! agent that follows it has been started, and what following costs while nothing moves.
 //!
 //! `cargo build --release --workspace --bins && cargo bench -p deploy-agent --bench following`
-//! runs a registry and an agent on loopback, for about two minutes.
+//! runs a registry and an agent on loopback, for about five minutes.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -22,8 +22,19 @@ use deployctl::client::{Condition, Options, Registry as Remote};
 use programs::{Registry, program, start};
 use support::{median, pack, run, trees};
 
-/// How many releases come.
-const CHANGES: usize = 200;
+/// What the small layer that changes comes with, and how many releases of that come.
+const CASES: [Case; 2] = [
+    Case {
+        configuration: "alone",
+        base: false,
+        changes: 200,
+    },
+    Case {
+        configuration: "beside",
+        base: true,
+        changes: 50,
+    },
+];
 /// How long nothing comes.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long a release may take.
@@ -31,36 +42,52 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Writes down when it was started, to the microsecond.
 const SCRIPT: &str = "#!/bin/bash\necho $EPOCHREALTIME >>$HOME/started\n";
 
+/// A configuration that changes.
+struct Case {
+    configuration: &'static str,
+    /// Whether thousands of files that stay the same are in another layer of it.
+    base: bool,
+    changes: usize,
+}
+
 fn main() -> Result<()> {
     let place = tempfile::tempdir()?;
     let place = place.path();
     let registry = Registry::start(place)?;
-    prepare(place, &registry)?;
+    let trees = trees()?;
+    let base = pack(trees.first().context("a tree")?, "zstd", place)?;
+    registry.deployctl(&["push", "base:v1", &base.display().to_string()])?;
+    for case in &CASES {
+        measure(&place.join(case.configuration), &registry, case)?;
+    }
+    Ok(())
+}
+
+/// Follows one configuration in a directory of its own, and says what that took.
+fn measure(place: &Path, registry: &Registry, case: &Case) -> Result<()> {
+    fs::create_dir(place)?;
+    prepare(place, registry, case)?;
     let script = place.join("script");
     fs::write(&script, SCRIPT)?;
     run(Command::new("chmod").arg("755").arg(&script))?;
     let mut agent = Command::new(program("deploy-agent")?);
-    agent.args([
-        "-addr",
-        &registry.address,
-        "-name",
-        "project",
-        "-channel",
-        "moving",
-    ]);
-    agent.args(["-keep", "2", "-dir"]).arg(place.join("host"));
+    agent.args(["-addr", &registry.address, "-name", case.configuration]);
+    agent.args(["-channel", "moving", "-keep", "2", "-dir"]);
+    agent.arg(place.join("host"));
     agent.arg("-script").arg(&script).env("HOME", place);
     let agent = start(&mut agent, &place.join("agent.log"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut times = runtime.block_on(change(place, &registry))?;
+    let mut times = runtime.block_on(change(place, registry, case))?;
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64();
     let mut output = std::io::stdout().lock();
     writeln!(
         output,
-        "channel moved → script started, {} changes: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, longest {:.0} ms",
+        "a small layer {}: channel moved → script started, {} changes: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, \
+         longest {:.0} ms",
+        case.configuration,
         times.len(),
         median(times.clone()).as_secs_f64() * 1e3,
         at(0.9) * 1e3,
@@ -84,39 +111,42 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Pushes a large layer that stays and a small one for each release.
-fn prepare(place: &Path, registry: &Registry) -> Result<()> {
-    let trees = trees()?;
-    let large = pack(trees.first().context("a tree")?, "zstd", place)?;
-    registry.deployctl(&["push", "base:v1", &large.display().to_string()])?;
+/// Pushes a small layer for each release of the case, beside what stays.
+fn prepare(place: &Path, registry: &Registry, case: &Case) -> Result<()> {
+    let name = case.configuration;
     let small = place.join("small");
-    for change in 0..=CHANGES {
+    for change in 0..=case.changes {
         fs::create_dir_all(&small)?;
         fs::write(
             small.join("configuration"),
-            format!("change {change}\n").repeat(100),
+            format!("{name} {change}\n").repeat(100),
         )?;
-        let version = format!("small:v{change}");
+        let version = format!("{name}:v{change}");
         registry.deployctl(&["push", &version, &small.display().to_string()])?;
         if change == 0 {
-            let layers = ["-layer", "base:v1", "-layer", &version];
-            registry.deployctl(&[&["addconf", "-name", "project"], &layers[..]].concat())?;
+            let base: &[&str] = if case.base {
+                &["-layer", "base:v1"]
+            } else {
+                &[]
+            };
+            let rest = ["-layer", &version];
+            registry.deployctl(&[&["addconf", "-name", name], base, &rest].concat())?;
         } else {
             let version = format!("v{change}");
-            let change = ["-component", "small", "-version", &version];
-            registry.deployctl(&[&["changeconf", "-name", "project"], &change[..]].concat())?;
+            let change = ["-component", name, "-version", &version];
+            registry.deployctl(&[&["changeconf", "-name", name], &change[..]].concat())?;
         }
     }
     Ok(())
 }
 
 /// Moves the channel through all releases; returns how long each took to start its script.
-async fn change(place: &Path, registry: &Registry) -> Result<Vec<Duration>> {
+async fn change(place: &Path, registry: &Registry, case: &Case) -> Result<Vec<Duration>> {
     let remote = Remote::new(registry.address.parse()?, Options::default())?;
-    let repository = remote.repository("configs/project".parse()?);
+    let repository = remote.repository(format!("configs/{}", case.configuration).parse()?);
     let channel = "moving".parse()?;
     let mut times = Vec::new();
-    for number in 1..=CHANGES + 1 {
+    for number in 1..=case.changes + 1 {
         let release = format!("v{number}").parse()?;
         let manifest = repository.manifest(&release).await?;
         let manifest = manifest.context("the release is there")?;
