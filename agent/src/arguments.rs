@@ -68,7 +68,8 @@ pub(crate) struct Arguments {
     /// How long a registry may send nothing in the middle of an answer before it is asked again
     #[arg(long, default_value = "1m", value_parser = interval, value_name = "DURATION")]
     pub(crate) stall_timeout: Duration,
-    /// Bytes of layers that may come from a registry in a second, as 20MiB [default: any number]
+    /// Bytes of layers that may come in a second, for each configuration, as 20MiB [default: any
+    /// number]
     #[arg(long, value_parser = rate, value_name = "SIZE")]
     pub(crate) limit_rate: Option<NonZeroU64>,
     /// Further registry that layers may come from, asked before -addr; given several times, in that
