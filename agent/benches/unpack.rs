@@ -46,6 +46,7 @@ fn measure(tree: &Tree, compression: &str, place: &Path) -> Result<String> {
     let source = LayerSource {
         name: tree.name.to_owned(),
         path: layer.clone(),
+        growing: None,
         digest: inspected.digest,
         size: Some(inspected.size),
         diff_id: Some(inspected.diff_id),

@@ -2,12 +2,15 @@
 //! again, by its digest, whenever it is unpacked. Called by `deployer`, and by verbs in their turn.
 
 use std::{
-    fs,
+    fs::{self, OpenOptions},
     path::{Path, PathBuf},
 };
 
 use deploy_spec::{Algorithm, Digest};
-use deployctl::archive::remove_tree;
+use deployctl::{
+    archive::{Grower, Growing, remove_tree},
+    client::Progress,
+};
 
 use crate::{
     directory::{Directory, entries},
@@ -71,6 +74,22 @@ impl Cache {
         path.into()
     }
 
+    /// Opens what there is of a blob that is going to be fetched, maybe nothing, for whoever reads
+    /// it while it comes.
+    pub(crate) fn begin(&self, digest: &Digest) -> Result<(Growing, Grower), AgentError> {
+        self.create_directory(digest)?;
+        let part = self.part(digest);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).append(true).create(true).open(&part);
+        Ok(Growing::new(file.map_err(AgentError::io("open", &part))?))
+    }
+
+    fn create_directory(&self, digest: &Digest) -> Result<PathBuf, AgentError> {
+        let directory = self.root.join(digest.algorithm().as_str());
+        fs::create_dir_all(&directory).map_err(AgentError::io("create directory", &directory))?;
+        Ok(directory)
+    }
+
     /// Brings a blob into the cache; returns whether it had to come from the source. What came
     /// before an interruption is not asked for again.
     pub(crate) async fn fetch(
@@ -78,15 +97,15 @@ impl Cache {
         source: &impl Source,
         digest: &Digest,
         size: u64,
+        progress: &Progress,
     ) -> Result<bool, AgentError> {
         let path = self.path(digest);
         if self.has(digest, Some(size)) {
             return Ok(false);
         }
-        let directory = self.root.join(digest.algorithm().as_str());
-        fs::create_dir_all(&directory).map_err(AgentError::io("create directory", &directory))?;
+        let directory = self.create_directory(digest)?;
         let part = self.part(digest);
-        source.fetch(digest, size, &part).await?;
+        source.fetch(digest, size, &part, progress).await?;
         fs::rename(&part, &path).map_err(AgentError::io("rename", &part))?;
         sync_directory(&directory)?;
         Ok(true)

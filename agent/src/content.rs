@@ -4,7 +4,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use deploy_spec::{Digest, Release};
-use deployctl::archive::{Described, LayerSource, Layers, UnpackOptions};
+use deployctl::{
+    archive::{Described, LayerSource, Layers, UnpackOptions},
+    client::Progress,
+};
 
 use crate::{cache::Cache, deployer::chain, error::AgentError, record::Record, source::Source};
 
@@ -95,7 +98,9 @@ impl Content {
                     layers: names.join(", "),
                 });
             };
-            cache.fetch(source, &layer.digest, size).await?;
+            cache
+                .fetch(source, &layer.digest, size, &Progress::none())
+                .await?;
         }
         Ok(())
     }
@@ -108,6 +113,7 @@ impl Content {
         let layer = |layer: &Layer| LayerSource {
             name: layer.name.clone(),
             path: cache.path(&layer.digest),
+            growing: None,
             digest: layer.digest.clone(),
             size: layer.size,
             diff_id: layer.diff_id.clone(),

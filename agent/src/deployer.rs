@@ -12,8 +12,9 @@ use std::{
 };
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
-use deployctl::archive::{ArchiveError, UnpackOptions, unpack};
+use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
 use jiff::Timestamp;
+use layers::Growers;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
@@ -152,7 +153,8 @@ impl<S: Source> Deployer<S> {
         })
     }
 
-    /// Brings everything that the release needs into the cache.
+    /// Brings everything that the release needs into the cache, and makes its tree meanwhile where
+    /// it can.
     async fn fetch(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
         if self.fetch_nothing(memory, id)? {
             return Ok(());
@@ -181,7 +183,10 @@ impl<S: Source> Deployer<S> {
             return Ok(());
         }
         self.room_to_fetch(id, &release)?;
-        self.fetch_layers(&release, stop).await
+        match self.room_for_both(&release)? {
+            true => self.fetch_and_unpack(id, &release, stop).await,
+            false => self.fetch_layers(&release, Growers::new(), stop).await,
+        }
     }
 
     /// Whether the release was deployed before and everything of it is here, while the channel
@@ -227,8 +232,8 @@ impl<S: Source> Deployer<S> {
         Ok(release)
     }
 
-    /// Makes the tree of the release and publishes it. A layer in the cache that proves to be
-    /// damaged is fetched again, once.
+    /// Makes the tree of the release, where it was not made while its layers came, and publishes
+    /// it. A layer in the cache that proves to be damaged is fetched again, once.
     async fn stage(&self, memory: &mut Memory, id: &Id, stop: &Stop) -> Result<(), AgentError> {
         self.note(|entry| entry.step = JournalStep::Stage)?;
         if self.directory.has_tree(id) {
@@ -236,15 +241,16 @@ impl<S: Source> Deployer<S> {
         }
         let release = self.describe(memory, id).await?;
         self.room_to_unpack(id, &release, stop).await?;
-        let result = match self.unpack(id, &release, stop).await {
+        let layers = self.layer_sources(&release);
+        let result = match self.unpack(id, layers, stop).await {
             Err(AgentError::Unpack { source, .. }) if source.is_wrong_content() => {
                 tracing::warn!(
                     "a layer in the cache is damaged and is fetched again: {}",
                     chain(&source)
                 );
                 self.discard(&source, &release)?;
-                self.fetch_layers(&release, stop).await?;
-                self.unpack(id, &release, stop).await
+                self.fetch_layers(&release, Growers::new(), stop).await?;
+                self.unpack(id, self.layer_sources(&release), stop).await
             }
             other => other,
         };
@@ -255,8 +261,13 @@ impl<S: Source> Deployer<S> {
         result
     }
 
-    async fn unpack(&self, id: &Id, release: &Release, stop: &Stop) -> Result<(), AgentError> {
-        let layers = self.layer_sources(release);
+    /// Makes the tree of a release and publishes it.
+    async fn unpack(
+        &self,
+        id: &Id,
+        layers: Vec<LayerSource>,
+        stop: &Stop,
+    ) -> Result<(), AgentError> {
         let options = self.settings.unpacking.clone();
         let directory = Arc::clone(&self.directory);
         let id = id.clone();

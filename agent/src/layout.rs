@@ -10,7 +10,10 @@ use std::{
 };
 
 use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Hasher, Prefix};
-use deployctl::layout::{Content, LayoutError, named};
+use deployctl::{
+    client::Progress,
+    layout::{Content, LayoutError, named},
+};
 
 use crate::source::{Look, Source, SourceError};
 
@@ -116,9 +119,15 @@ impl Source for LayoutSource {
             .await
     }
 
-    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
-        let (digest, path) = (digest.clone(), path.to_owned());
-        self.blocking(move |content| copy(content, &digest, size, &path))
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), SourceError> {
+        let (digest, path, progress) = (digest.clone(), path.to_owned(), progress.clone());
+        self.blocking(move |content| copy(content, &digest, size, &path, &progress))
             .await
     }
 }
@@ -155,6 +164,7 @@ fn copy(
     digest: &Digest,
     size: u64,
     path: &Path,
+    progress: &Progress,
 ) -> Result<(), LayoutSourceError> {
     let failed = |source| LayoutSourceError::Copy {
         path: path.to_owned(),
@@ -165,6 +175,7 @@ fn copy(
     let mut file = File::create(path).map_err(failed)?;
     let mut hasher = Hasher::new(digest.algorithm());
     let mut buffer = vec![0; COPY_BUFFER];
+    let mut position = 0;
     loop {
         let count = blob.read(&mut buffer);
         let count = count.map_err(|source| LayoutSourceError::Read {
@@ -176,6 +187,8 @@ fn copy(
         }
         hasher.update(&buffer[..count]);
         file.write_all(&buffer[..count]).map_err(failed)?;
+        position += count as u64;
+        progress.report(position);
     }
     let verified = verify(digest, hasher.finish());
     if verified.is_err() {
@@ -251,18 +264,27 @@ mod tests {
         let source = source(&layout);
         let digest = list(&layout, b"content", "latest");
         let target = place.path().join("target");
-        source.fetch(&digest, 7, &target).await.unwrap();
+        source
+            .fetch(&digest, 7, &target, &Progress::none())
+            .await
+            .unwrap();
         assert_eq!(std::fs::read(&target).unwrap(), b"content");
         for damaged in [&b"contenT"[..], b"content and more", b"con"] {
             std::fs::write(layout.blob_path(&digest), damaged).unwrap();
-            let error = source.fetch(&digest, 7, &target).await.unwrap_err();
+            let error = source
+                .fetch(&digest, 7, &target, &Progress::none())
+                .await
+                .unwrap_err();
             assert!(error.to_string().contains("damaged"), "{error}");
             assert!(!target.exists());
             let descriptor = Descriptor::new(media_type::IMAGE_CONFIG, digest.clone(), 7);
             source.document(&descriptor, 100).await.unwrap_err();
         }
         std::fs::remove_file(layout.blob_path(&digest)).unwrap();
-        let error = source.fetch(&digest, 7, &target).await.unwrap_err();
+        let error = source
+            .fetch(&digest, 7, &target, &Progress::none())
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("does not have"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use deploy_spec::{Descriptor, Digest};
+use deployctl::client::Progress;
 
 use crate::source::{Look, Source, SourceError};
 
@@ -53,9 +54,15 @@ impl<S: Source> Source for Mirrored<S> {
         self.source.document(descriptor, limit).await
     }
 
-    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), SourceError> {
         for mirror in &self.mirrors {
-            match mirror.fetch(digest, size, path).await {
+            match mirror.fetch(digest, size, path, progress).await {
                 Ok(()) => return Ok(()),
                 // Nobody else has another disk.
                 Err(error) if error.is_storage_full() => return Err(error),
@@ -63,7 +70,7 @@ impl<S: Source> Source for Mirrored<S> {
                 Err(error) => passed_on(mirror, digest, &error),
             }
         }
-        self.source.fetch(digest, size, path).await
+        self.source.fetch(digest, size, path, progress).await
     }
 }
 
@@ -109,7 +116,13 @@ mod tests {
             }
         }
 
-        async fn fetch(&self, _: &Digest, _: u64, path: &Path) -> Result<(), SourceError> {
+        async fn fetch(
+            &self,
+            _: &Digest,
+            _: u64,
+            path: &Path,
+            _: &Progress,
+        ) -> Result<(), SourceError> {
             self.asked.lock().unwrap().push(self.name);
             let there = fs::metadata(path).map_or(0, |metadata| metadata.len() as usize);
             let mut file = OpenOptions::new().append(true).create(true).open(path);
@@ -136,7 +149,10 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("blob");
         let digest = Digest::sha256(CONTENT);
-        source.fetch(&digest, 10, &path).await.unwrap();
+        source
+            .fetch(&digest, 10, &path, &Progress::none())
+            .await
+            .unwrap();
         assert_eq!(fs::read(&path).unwrap(), CONTENT);
         let take = || std::mem::take(&mut *asked.lock().unwrap());
         assert_eq!(take(), ["empty", "half", "whole"]);
@@ -147,7 +163,10 @@ mod tests {
         );
         let source = Mirrored::new(sends("source", 10), vec![sends("half", 5)]);
         fs::remove_file(&path).unwrap();
-        source.fetch(&digest, 10, &path).await.unwrap();
+        source
+            .fetch(&digest, 10, &path, &Progress::none())
+            .await
+            .unwrap();
         assert_eq!(take(), ["half", "source"]);
     }
 }

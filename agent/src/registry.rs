@@ -55,10 +55,15 @@ impl Source for RegistrySource {
         Ok(bytes.map_err(failed)?.to_vec())
     }
 
-    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
-        let progress = Progress::none();
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), SourceError> {
         self.repository
-            .download(digest, Some(size), path, &progress)
+            .download(digest, Some(size), path, progress)
             .await
             .map(drop)
             .map_err(failed)

@@ -4,6 +4,7 @@
 use std::{error::Error, future::Future, io, path::Path, time::Duration};
 
 use deploy_spec::{Descriptor, Digest};
+use deployctl::client::Progress;
 
 use crate::{layout::LayoutSource, registry::RegistrySource};
 
@@ -99,12 +100,15 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
 
     /// Brings a blob into the file at `path`, which holds its beginning if it exists. When it
-    /// returns, the file is the blob, verified and on stable storage.
+    /// returns, the file is the blob, verified and on stable storage. Tells `progress` when the
+    /// file may have grown; whoever reads it along keeps it open, and may see bytes that prove to
+    /// be wrong, or that are written anew.
     fn fetch(
         &self,
         digest: &Digest,
         size: u64,
         path: &Path,
+        progress: &Progress,
     ) -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
@@ -139,10 +143,16 @@ impl Source for AnySource {
         }
     }
 
-    async fn fetch(&self, digest: &Digest, size: u64, path: &Path) -> Result<(), SourceError> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), SourceError> {
         match self {
-            Self::Registry(source) => source.fetch(digest, size, path).await,
-            Self::Layout(source) => source.fetch(digest, size, path).await,
+            Self::Registry(source) => source.fetch(digest, size, path, progress).await,
+            Self::Layout(source) => source.fetch(digest, size, path, progress).await,
         }
     }
 }

@@ -30,6 +30,13 @@ impl Stop {
         self.sender.send_replace(true);
     }
 
+    /// Utters it once `other` is uttered; never returns.
+    pub async fn follow<T>(&self, other: &Self) -> T {
+        other.stopped().await;
+        self.stop();
+        std::future::pending().await
+    }
+
     /// Whether it has been uttered.
     pub fn is_stopped(&self) -> bool {
         self.flag.load(Ordering::Relaxed)

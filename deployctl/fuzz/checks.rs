@@ -59,6 +59,7 @@ fn source(bytes: &[u8]) -> (File, LayerSource) {
     let source = LayerSource {
         name: "layer".to_owned(),
         path,
+        growing: None,
         digest: Digest::sha256(bytes),
         size: Some(bytes.len() as u64),
         diff_id: None,

@@ -120,6 +120,7 @@ fn entry_of_any_shape_takes_at_most_300_bytes_beside_its_name() {
         let source = LayerSource {
             name: what.to_owned(),
             path: path.clone(),
+            growing: None,
             digest,
             size: None,
             diff_id: None,

@@ -27,6 +27,7 @@ fn sources(directory: &Path, layers: &[Vec<u8>]) -> Vec<LayerSource> {
         LayerSource {
             name: format!("layer {number}"),
             path,
+            growing: None,
             digest: Digest::sha256(bytes),
             size: Some(bytes.len() as u64),
             diff_id: None,

@@ -31,6 +31,18 @@ impl<S: Source> Deployer<S> {
     /// # Errors
     /// [`AgentError::NoRoom`].
     pub(super) fn room_to_fetch(&self, id: &Digest, release: &Release) -> Result<(), AgentError> {
+        let (layers, tree) = (self.to_come(release), Need::at_least(release));
+        self.fits(id, release, &|room| room.check(layers, tree))
+    }
+
+    /// Whether it is plain from the sizes alone that the layers and the tree fit.
+    pub(super) fn room_for_both(&self, release: &Release) -> Result<bool, AgentError> {
+        let (layers, tree) = (self.to_come(release), Need::at_most(release));
+        Ok(self.room()?.check(layers, tree).is_ok())
+    }
+
+    /// Returns what the layers take that are not in the cache.
+    fn to_come(&self, release: &Release) -> Need {
         let mut layers = Need::default();
         for layer in self.distinct(release) {
             if let Some(rest) = self.cache.missing(&layer.digest, layer.size) {
@@ -38,8 +50,7 @@ impl<S: Source> Deployer<S> {
                 layers.inodes += 1;
             }
         }
-        let tree = Need::at_least(release);
-        self.fits(id, release, &|room| room.check(layers, tree))
+        layers
     }
 
     /// Makes sure that the tree fits before anything of it is written: exactly, by a plan of it,
@@ -130,6 +141,7 @@ impl<S: Source> Deployer<S> {
         let source = |layer: &deploy_spec::ReleaseLayer| LayerSource {
             name: layer.reference().to_string(),
             path: self.cache.path(&layer.digest),
+            growing: None,
             digest: layer.digest.clone(),
             size: Some(layer.size),
             diff_id: layer.diff_id.clone(),

@@ -4,6 +4,7 @@
 mod following;
 mod host;
 mod memory;
+mod overlapped;
 mod plan;
 mod prune;
 mod room;

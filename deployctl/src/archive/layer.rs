@@ -2,8 +2,7 @@
 //! whoever writes it, and at last what the whole proved to be. Threads of `plan` call it.
 
 use std::{
-    fs::File,
-    io::{self, Seek},
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -19,6 +18,7 @@ use super::{
     decode::{Content, Measured, Total, Wanted},
     error::escape,
     extended::ExtendedAttributes,
+    growing::LayerFile,
     incoming::ContentId,
     measure::MeasuringReader,
     path::PathError,
@@ -95,11 +95,11 @@ pub(super) enum Message {
 /// A layer whose file is open: the one that is verified is the one that is unpacked.
 pub(super) struct OpenLayer {
     source: LayerSource,
-    file: File,
+    file: LayerFile,
 }
 
 impl OpenLayer {
-    pub(super) fn new(source: LayerSource, file: File) -> Self {
+    pub(super) fn new(source: LayerSource, file: LayerFile) -> Self {
         Self { source, file }
     }
 
@@ -111,12 +111,12 @@ impl OpenLayer {
         contents: &mut impl Contents,
         way: &SyncSender<Message>,
     ) -> Result<Measured, ArchiveError> {
-        let found = self.file.metadata().map_err(ArchiveError::Read)?.len();
-        match self.source.size {
-            Some(expected) if expected != found => {
-                return Err(ArchiveError::Size { expected, found });
-            }
-            _ => {}
+        // One that grows is known by its digest.
+        let found = self.file.size().map_err(ArchiveError::Read)?;
+        if let (Some(expected), Some(found)) = (self.source.size, found)
+            && expected != found
+        {
+            return Err(ArchiveError::Size { expected, found });
         }
         let send = |entries| {
             let sent = way.send(Message::Entries(entries));
@@ -192,8 +192,8 @@ impl OpenLayer {
     }
 
     /// Returns a reader of the layer's entries from its start, which hashes what it reads.
-    fn reader(&mut self, reading: &Reading) -> Result<TarReader<&mut File>, ArchiveError> {
-        self.file.rewind().map_err(ArchiveError::Read)?;
+    fn reader(&mut self, reading: &Reading) -> Result<TarReader<&mut LayerFile>, ArchiveError> {
+        self.file.rewind();
         let diff_id = self.source.diff_id.as_ref();
         let wanted = Wanted {
             digest: Some(self.source.digest.algorithm()),
@@ -207,7 +207,7 @@ impl OpenLayer {
 
     /// Hashes the file's bytes without looking into them.
     fn check_digest(&mut self) -> Result<(), ArchiveError> {
-        self.file.rewind().map_err(ArchiveError::Read)?;
+        self.file.rewind();
         let mut reader = MeasuringReader::new(&mut self.file, Some(self.source.digest.algorithm()));
         io::copy(&mut reader, &mut io::sink()).map_err(ArchiveError::Read)?;
         let (_, found) = reader.finish();

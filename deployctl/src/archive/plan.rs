@@ -15,9 +15,10 @@ use std::{
 use deploy_spec::Digest;
 
 use super::{
-    ArchiveError, AttributePattern, LimitKind, Limits,
+    ArchiveError, AttributePattern, Growing, LimitKind, Limits,
     contents::{Contents, PassedOver},
     decode::{Measured, Total},
+    growing::LayerFile,
     layer::{Message, OpenLayer, Reading},
     survivors::Survivors,
     tree::Tree,
@@ -34,6 +35,8 @@ pub struct LayerSource {
     pub name: String,
     /// The archive.
     pub path: PathBuf,
+    /// The open archive, where somebody is still writing it; it is read as it comes.
+    pub growing: Option<Growing>,
     /// The digest that its bytes must have.
     pub digest: Digest,
     /// The number of bytes that it must have, where that is known.
@@ -62,9 +65,13 @@ impl Layers {
     /// [`ArchiveError::Io`] for a file that cannot be opened.
     pub fn open(sources: &[LayerSource], stop: Arc<AtomicBool>) -> Result<Self, ArchiveError> {
         let open = |source: &LayerSource| {
-            let file = File::open(&source.path)
-                .map_err(ArchiveError::io("open", &source.path))
-                .map_err(|error| error.in_layer(&source.name))?;
+            let file = match &source.growing {
+                Some(growing) => LayerFile::growing(growing),
+                None => File::open(&source.path)
+                    .map(LayerFile::whole)
+                    .map_err(ArchiveError::io("open", &source.path))
+                    .map_err(|error| error.in_layer(&source.name))?,
+            };
             Ok(OpenLayer::new(source.clone(), file))
         };
         Ok(Self {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, OpenOptions},
+    io::{self, Write},
     path::Path,
     sync::{
         Mutex as Guarded,
@@ -12,10 +13,25 @@ use std::{
 };
 
 use deploy_spec::{Descriptor, Digest, release::Image};
-use deployctl::archive::{PackOptions, pack};
+use deployctl::{
+    archive::{PackOptions, pack},
+    client::Progress,
+};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::source::{Look, SourceError};
+
+/// Where a transfer stops when half of it is done.
+#[derive(Default)]
+pub(super) struct Halfway {
+    /// Said when it has stopped.
+    pub(super) reached: Notify,
+    /// To be said for the rest to come.
+    pub(super) go: Notify,
+    /// Whether the rest does not come at all.
+    pub(super) breaks: AtomicBool,
+}
 
 /// A registry in memory.
 #[derive(Default)]
@@ -26,6 +42,7 @@ pub(super) struct Memory {
     pub(super) down: AtomicBool,
     /// Where there is one, blobs come only to as many who ask at the same time.
     pub(super) meeting: Option<tokio::sync::Barrier>,
+    pub(super) halfway: Option<Halfway>,
 }
 
 impl Memory {
@@ -109,11 +126,29 @@ impl Source for Memory {
         self.blob(&descriptor.digest)
     }
 
-    async fn fetch(&self, digest: &Digest, _size: u64, path: &Path) -> Result<(), SourceError> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        _size: u64,
+        path: &Path,
+        progress: &Progress,
+    ) -> Result<(), SourceError> {
         self.fetched.fetch_add(1, Ordering::Relaxed);
         if let Some(meeting) = &self.meeting {
             meeting.wait().await;
         }
-        fs::write(path, self.blob(digest)?).map_err(SourceError::new)
+        let blob = self.blob(digest)?;
+        let (first, second) = blob.split_at(blob.len() / 2);
+        fs::write(path, first).map_err(SourceError::new)?;
+        progress.report(first.len() as u64);
+        if let Some(halfway) = &self.halfway {
+            halfway.reached.notify_one();
+            halfway.go.notified().await;
+            if halfway.breaks.load(Ordering::Relaxed) {
+                return Err(SourceError::new(io::Error::other("broken")));
+            }
+        }
+        let file = OpenOptions::new().append(true).open(path);
+        (file.and_then(|mut file| file.write_all(second))).map_err(SourceError::new)
     }
 }

@@ -125,6 +125,7 @@ impl Place {
             LayerSource {
                 name: format!("l{index}"),
                 path,
+                growing: None,
                 digest: Digest::sha256(bytes),
                 size: Some(bytes.len() as u64),
                 diff_id: None,
