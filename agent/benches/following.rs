@@ -75,6 +75,8 @@ fn measure(place: &Path, registry: &Registry, case: &Case) -> Result<()> {
     agent.args(["-channel", "moving", "-keep", "2", "-dir"]);
     agent.arg(place.join("host"));
     agent.arg("-script").arg(&script).env("HOME", place);
+    // As the unit has it.
+    agent.env("MALLOC_MMAP_THRESHOLD_", "131072");
     let agent = start(&mut agent, &place.join("agent.log"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
