@@ -131,12 +131,14 @@ impl Cache {
         Ok(())
     }
 
-    /// Returns the files of all blobs, and parts of them, but of `kept`.
+    /// Returns the files of all blobs, of parts of them and of what is saved beside those, but of
+    /// `kept`.
     pub(crate) fn others(&self, kept: &[&Digest]) -> Result<Vec<PathBuf>, AgentError> {
         let mut others = Vec::new();
         for algorithm in Algorithm::ALL {
             for (name, path) in entries(&self.root.join(algorithm.as_str()))? {
-                let hex = name.strip_suffix(PART).unwrap_or(&name);
+                // A part has files beside it that tell how far it is hashed.
+                let hex = name.split_once('.').map_or(&*name, |(hex, _)| hex);
                 let is = |digest: &&&Digest| digest.algorithm() == algorithm && digest.hex() == hex;
                 if !kept.iter().any(|digest| is(&digest)) {
                     others.push(path);
@@ -144,5 +146,35 @@ impl Cache {
             }
         }
         Ok(others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beside_a_part_stays_and_goes_with_it_and_is_no_layer() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = Cache::at(place.path());
+        let (kept, other) = (Digest::sha256(b"kept"), Digest::sha256(b"other"));
+        fs::create_dir(place.path().join("sha256")).unwrap();
+        let paths = |digest: &Digest| {
+            ["", ".part", ".part.state", ".part.state.new"].map(|suffix| {
+                let name = format!("{}{suffix}", digest.hex());
+                place.path().join("sha256").join(name)
+            })
+        };
+        for path in paths(&kept)[1..].iter().chain(&paths(&other)) {
+            fs::write(path, "four").unwrap();
+        }
+        assert!(!cache.has(&kept, None) && cache.has(&other, Some(4)));
+        assert_eq!(cache.missing(&kept, 10), Some(6));
+        let mut others = cache.others(&[&kept]).unwrap();
+        others.sort();
+        assert_eq!(others, paths(&other));
+        cache.remove_but(&[&kept]).unwrap();
+        assert!(paths(&kept)[1..].iter().all(|path| path.exists()));
+        assert!(!paths(&other).iter().any(|path| path.exists()));
     }
 }

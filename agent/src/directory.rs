@@ -7,7 +7,8 @@
 //! state.json                the release that is deployed
 //! journal.json              what is being done
 //! retry, rollback           there while somebody asks for that
-//! cache/<algorithm>/<hex>   layers as fetched, <hex>.part while they come
+//! cache/<algorithm>/<hex>   layers as fetched; <hex>.part while they come, and <hex>.part.state,
+//!                           how far that is hashed
 //! unpacked/<id>/            complete trees; unpacked/.staging-<id>/ while one is made
 //! current                   → unpacked/<id>
 //! ```

@@ -11,7 +11,7 @@ use std::{
 
 use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Hasher, Prefix};
 use deployctl::{
-    client::Progress,
+    client::{Progress, forget_download},
     layout::{Content, LayoutError, named},
 };
 
@@ -172,6 +172,7 @@ fn copy(
     };
     // One byte more shows that there are too many.
     let mut blob = open(content, digest)?.take(size.saturating_add(1));
+    forget_download(path);
     let mut file = File::create(path).map_err(failed)?;
     let mut hasher = Hasher::new(digest.algorithm());
     let mut buffer = vec![0; COPY_BUFFER];
@@ -264,10 +265,13 @@ mod tests {
         let source = source(&layout);
         let digest = list(&layout, b"content", "latest");
         let target = place.path().join("target");
+        // What a registry has sent before does not count.
+        std::fs::write(place.path().join("target.state"), "of other bytes").unwrap();
         source
             .fetch(&digest, 7, &target, &Progress::none())
             .await
             .unwrap();
+        assert!(!place.path().join("target.state").exists());
         assert_eq!(std::fs::read(&target).unwrap(), b"content");
         for damaged in [&b"contenT"[..], b"content and more", b"con"] {
             std::fs::write(layout.blob_path(&digest), damaged).unwrap();

@@ -139,6 +139,12 @@ impl BlobReader {
         self.size
     }
 
+    /// Returns the hasher of everything up to [`BlobReader::position`]; nothing where that was
+    /// compared with the digest, or is left to others.
+    pub(super) fn hasher(&self) -> Option<&Hasher> {
+        self.hasher.as_ref()
+    }
+
     /// Returns the next piece; nothing at the verified end.
     ///
     /// # Errors

@@ -1,17 +1,17 @@
 //! A blob into a file, going on where an earlier attempt stopped.
 
 use std::{
-    io,
+    io::{self, SeekFrom},
     path::{Path, PathBuf},
 };
 
 use deploy_spec::{Digest, Hasher};
 use tokio::{
     fs::{File, OpenOptions},
-    io::{AsyncReadExt, AsyncWriteExt, BufWriter},
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, BufWriter},
 };
 
-use super::{ClientError, Progress, Repository};
+use super::{BlobReader, ClientError, Progress, Repository, saved_hash::SavedHash};
 
 /// How much is written to the file at a time; smaller pieces would each cost a hop to the
 /// threads that file operations block on.
@@ -25,6 +25,14 @@ impl Repository {
     /// and nothing is renamed, which is the caller's part. After a failure the file holds what
     /// had come, for the next attempt, unless that was wrong: then it is gone.
     ///
+    /// How far it is hashed is kept beside the file (`<path>.state`) until it is whole or gone, so
+    /// that the next attempt reads no more of it than came since. That counts until the system
+    /// starts anew: after a power cut, which may take bytes that were hashed, all of it is read.
+    /// Bytes that rot on the disk between two attempts go unseen here, as those do that rot after
+    /// the last one: they are found when the blob is used, as a layer is verified again when it is
+    /// unpacked. Where what was kept is wrong, the end shows it, and the whole file is read once
+    /// before it is given up.
+    ///
     /// # Errors
     /// [`ClientError::File`], [`ClientError::Digest`], [`ClientError::Size`],
     /// [`ClientError::NotFound`], and whatever befalls a request.
@@ -35,10 +43,18 @@ impl Repository {
         path: &Path,
         progress: &Progress,
     ) -> Result<u64, ClientError> {
-        let result = self.download_rest(digest, size, path, progress).await;
-        if let Err(ClientError::Digest { .. } | ClientError::Size { .. }) = result {
-            // Best effort: the error that counts is the one at hand.
-            tokio::fs::remove_file(path).await.ok();
+        let mut saved = SavedHash::beside(path, digest);
+        let result = self
+            .download_rest(digest, size, path, progress, &mut saved)
+            .await;
+        match result {
+            Ok(_) => saved.remove().await,
+            Err(ClientError::Digest { .. } | ClientError::Size { .. }) => {
+                // Best effort: the error that counts is the one at hand.
+                tokio::fs::remove_file(path).await.ok();
+                saved.remove().await;
+            }
+            Err(_) => {}
         }
         result
     }
@@ -49,18 +65,21 @@ impl Repository {
         size: Option<u64>,
         path: &Path,
         progress: &Progress,
+        saved: &mut SavedHash,
     ) -> Result<u64, ClientError> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         let mut file = options.open(path).await.map_err(failed("open", path))?;
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut offset = read_through(&mut file, &mut hasher)
+        let length = file.metadata().await.map_err(failed("read", path))?.len();
+        let (mut unread, mut hasher) = saved.load(length).await;
+        let mut offset = read_from(&mut file, unread, &mut hasher)
             .await
             .map_err(failed("read", path))?;
         if size.is_some_and(|size| offset > size) {
             file.set_len(0).await.map_err(failed("truncate", path))?;
+            saved.remove().await;
             hasher = Hasher::new(digest.algorithm());
-            offset = 0;
+            (unread, offset) = (0, 0);
         }
         progress.report(offset);
         let mut reader = self.blob_resumed(digest, size, offset, hasher);
@@ -77,19 +96,63 @@ impl Repository {
                 Ok(None) => break Ok(reader.position()),
                 Err(error) => break Err(error),
             }
+            if saved.is_due(reader.position()) {
+                writer.flush().await.map_err(failed("write", path))?;
+                save(saved, &reader).await;
+            }
         };
         writer.flush().await.map_err(failed("write", path))?;
-        let file = writer.into_inner();
-        if result.is_ok() {
-            file.sync_all().await.map_err(failed("sync", path))?;
+        let mut file = writer.into_inner();
+        let result = match result {
+            Err(error) if unread > 0 => read_again(&mut file, path, error).await,
+            result => result,
+        };
+        match &result {
+            Ok(_) => file.sync_all().await.map_err(failed("sync", path))?,
+            // The file is about to go.
+            Err(ClientError::Digest { .. } | ClientError::Size { .. }) => {}
+            Err(_) => save(saved, &reader).await,
         }
         result
     }
 }
 
-async fn read_through(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
+/// Returns the length of a file that is the blob after all, where it did not seem so: what was
+/// saved of its beginning may be wrong. Any other error is returned as it is.
+async fn read_again(file: &mut File, path: &Path, error: ClientError) -> Result<u64, ClientError> {
+    let ClientError::Digest {
+        operation,
+        expected,
+        ..
+    } = error
+    else {
+        return Err(error);
+    };
+    let mut hasher = Hasher::new(expected.algorithm());
+    let length = read_from(file, 0, &mut hasher)
+        .await
+        .map_err(failed("read", path))?;
+    match hasher.finish() {
+        found if found == expected => Ok(length),
+        found => Err(ClientError::Digest {
+            operation,
+            expected,
+            found,
+        }),
+    }
+}
+
+/// Saves how far everything is hashed that was read, and that the file was handed.
+async fn save(saved: &mut SavedHash, reader: &BlobReader) {
+    if let Some(hasher) = reader.hasher() {
+        saved.save(reader.position(), hasher).await;
+    }
+}
+
+/// Reads a file from `start` to its end, and returns where that is.
+async fn read_from(file: &mut File, start: u64, hasher: &mut Hasher) -> io::Result<u64> {
+    let mut length = file.seek(SeekFrom::Start(start)).await?;
     let mut buffer = vec![0; WRITE_BUFFER];
-    let mut length = 0;
     loop {
         let count = file.read(&mut buffer).await?;
         if count == 0 {

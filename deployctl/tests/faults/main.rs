@@ -8,5 +8,6 @@
 
 mod contact;
 mod releases;
+mod resumed;
 mod support;
 mod transfers;
