@@ -1,6 +1,7 @@
 //! The tests that go through the whole of `archive`, and what they share. One file a subject;
 //! the pure parts have their tests beside them.
 
+mod arriving;
 mod compared;
 mod hostile;
 mod inspected;
