@@ -157,8 +157,9 @@ impl Described {
         Node {
             path,
             mode: match what {
+                What::Directory => self.rules.directory_mode(attributes),
+                What::File { .. } => self.rules.file_mode(attributes),
                 What::Symlink(_) => 0,
-                _ => self.rules.mode(attributes),
             },
             owner: self.rules.owner(attributes),
             mtime: (what != What::Directory).then_some(attributes.mtime),

@@ -25,6 +25,7 @@ use super::{
     beneath::{DIRECTORY, open_directory},
     describe::ContentHasher,
     extended::Extended,
+    metadata::{MODE_BITS, has_time},
     plan::parallelism,
     survivors::Place,
     tree::Attributes,
@@ -34,10 +35,6 @@ use super::{
 const PIECE: usize = 128 << 10;
 /// So many files are worth a thread.
 const FILES: usize = 64;
-/// Some file systems count time in steps of a hundred nanoseconds, or in seconds.
-const STEPS: [i64; 3] = [1, 100, 1_000_000_000];
-/// Every file system goes so far, which is to 2038.
-const LAST_SURE: i64 = i32::MAX as i64;
 /// Opens what is to be read: no link, and nothing that has the reader wait.
 const READABLE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
@@ -186,7 +183,8 @@ impl Comparing<'_> {
             };
             let stat = fs::fstat(&opened).map_err(|errno| self.failed("read", place, errno))?;
             let (attributes, extended) = (&directory.attributes, &directory.extended);
-            let deviations = self.metadata(&stat, attributes, Some((opened.as_fd(), extended)));
+            let mode = self.described.rules.directory_mode(attributes);
+            let deviations = self.metadata((&stat, opened.as_fd()), mode, attributes, extended);
             let deviations = deviations.map_err(|errno| self.failed("read", place, errno))?;
             if !deviations.is_empty() {
                 drifts.push(self.drift(place, node, deviations));
@@ -255,7 +253,8 @@ impl Comparing<'_> {
                 deviations.push(Deviation::Content);
             }
             let (attributes, extended) = (&facts.attributes, &facts.extended);
-            let metadata = self.metadata(&stat, attributes, Some((content.as_fd(), extended)));
+            let mode = self.described.rules.file_mode(attributes);
+            let metadata = self.metadata((&stat, content.as_fd()), mode, attributes, extended);
             deviations.extend(metadata.map_err(failed)?);
             if alike && !has_time(&stat, attributes) {
                 deviations.push(Deviation::Time);
@@ -329,17 +328,18 @@ impl Comparing<'_> {
     /// Returns in what mode, owner and attributes deviate.
     fn metadata(
         &self,
-        stat: &Stat,
+        (stat, file): (&Stat, BorrowedFd<'_>),
+        expected: u32,
         attributes: &Attributes,
-        extended: Option<(BorrowedFd<'_>, &Extended)>,
+        extended: &Extended,
     ) -> Result<Vec<Deviation>, Errno> {
         let mut deviations = Vec::new();
-        let (expected, found) = (self.described.rules.mode(attributes), stat.st_mode & 0o7777);
+        let found = stat.st_mode & MODE_BITS;
         if expected != found {
             deviations.push(Deviation::Mode { expected, found });
         }
         deviations.extend(self.owner(stat, attributes));
-        if let Some((file, Some(extended))) = extended
+        if let Some(extended) = extended
             && let Some(name) = extended.missing_of(file)?
         {
             let name = String::from_utf8_lossy(name).into_owned();
@@ -465,19 +465,6 @@ pub(super) fn kind(stat: &Stat) -> &'static str {
         FileType::BlockDevice => "block device",
         FileType::Unknown => "unknown kind",
     }
-}
-
-/// Whether a file has the time that was set, as far as its file system can tell.
-fn has_time(stat: &Stat, attributes: &Attributes) -> bool {
-    let expected = attributes.mtime.to_timespec();
-    let (seconds, nanoseconds) = (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec));
-    let wanted = expected.tv_nsec;
-    // What lies beyond is brought to the last time that a file system has, each its own.
-    if expected.tv_sec > LAST_SURE && (LAST_SURE..expected.tv_sec).contains(&stat.st_mtime) {
-        return true;
-    }
-    let steps = STEPS.map(|step| i128::from(wanted / step * step));
-    seconds == i128::from(expected.tv_sec) && steps.contains(&nanoseconds)
 }
 
 fn path(bytes: Vec<u8>) -> PathBuf {

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use deploy_spec::{Algorithm, Hasher};
 
 use super::{
-    ArchiveError, Layers, Ownership, Plan, SpecialBits, UnpackOptions, Unpacked,
+    ArchiveError, Layers, Plan, UnpackOptions, Unpacked,
     contents::{Contents, NewFile},
     extended::Extended,
     incoming::ContentId,
-    metadata::mode_of,
     reader::TarReader,
+    rules::Rules,
     tree::Attributes,
 };
 
@@ -36,24 +36,6 @@ pub(super) struct FileFacts {
     pub(super) attributes: Attributes,
     pub(super) extended: Extended,
     pub(super) hash: ContentHash,
-}
-
-/// What becomes of an archive's owners and modes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rules {
-    pub(super) ownership: Ownership,
-    special_bits: SpecialBits,
-}
-
-impl Rules {
-    pub(super) fn mode(self, attributes: &Attributes) -> u32 {
-        mode_of(self.special_bits, attributes)
-    }
-
-    /// Returns the owner and group that the archive has a say in.
-    pub(super) fn owner(self, attributes: &Attributes) -> Option<(u32, u32)> {
-        (self.ownership == Ownership::Archive).then_some((attributes.uid, attributes.gid))
-    }
 }
 
 impl Layers {
@@ -81,10 +63,7 @@ impl Layers {
         Ok(Described {
             files: files.collect(),
             plan,
-            rules: Rules {
-                ownership: options.ownership,
-                special_bits: options.special_bits,
-            },
+            rules: Rules::of(options),
         })
     }
 }

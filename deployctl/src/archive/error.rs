@@ -148,6 +148,10 @@ pub enum ArchiveError {
     /// The directory to unpack into is not empty.
     #[error("`{}` is not an empty directory", .0.display())]
     NotEmpty(PathBuf),
+    /// A file of an earlier tree was written to while it was compared with a layer's. What could
+    /// have been taken over is unpacked instead then, so that callers do not see this.
+    #[error("a file of the earlier tree changed while it was compared")]
+    EarlierChanged,
     /// The caller asked to stop.
     #[error("unpacking was interrupted")]
     Interrupted,

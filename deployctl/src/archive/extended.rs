@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fmt, os::fd::AsFd, str::FromStr};
 
 use rustix::{
-    fs::{XattrFlags, fgetxattr, fsetxattr},
+    fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr},
     io::Errno,
 };
 
@@ -20,6 +20,9 @@ const NEVER: [&str; 4] = [
     "trusted.overlay.*",
     "user.overlay.*",
 ];
+
+/// Labels that a security module gives every file by itself.
+const LABELS: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
 
 /// Extended attributes that may be taken over from an archive: a name, or the beginning of names
 /// with a `*` behind it.
@@ -192,6 +195,31 @@ impl ExtendedAttributes {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Whether `file` has these attributes and no other ones, but for labels that it has by itself.
+pub(super) fn has_only(file: impl AsFd, extended: &Extended) -> Result<bool, Errno> {
+    let expected = extended.as_ref().map_or(&[][..], |all| all.attributes());
+    let known = LABELS
+        .into_iter()
+        .chain(expected.iter().map(|(name, _)| &**name));
+    // A longer list has another one in it.
+    let mut list = vec![0; known.clone().map(|name| name.len() + 1).sum()];
+    let count = match flistxattr(&file, &mut list[..]) {
+        Ok(count) => count,
+        Err(Errno::RANGE) => return Ok(false),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(extended.is_none()),
+        Err(errno) => return Err(errno),
+    };
+    let names = list[..count].split(|byte| *byte == 0);
+    let mut names = names.filter(|name| !name.is_empty());
+    if !names.all(|found| known.clone().any(|name| name == found)) {
+        return Ok(false);
+    }
+    match extended {
+        Some(extended) => Ok(extended.missing_of(&file)?.is_none()),
+        None => Ok(true),
     }
 }
 

@@ -10,6 +10,10 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rustix::{
@@ -18,8 +22,15 @@ use rustix::{
 };
 
 use super::{
-    ArchiveError, beneath::DIRECTORY, contents::NewFile, full::explain, metadata::Metadata,
-    remove_tree, takeover::Earlier,
+    ArchiveError, TakeOver, UnpackOptions,
+    beneath::DIRECTORY,
+    contents::NewFile,
+    full::explain,
+    linking::{Candidate, Linking},
+    metadata::Metadata,
+    remove_tree,
+    survivors::PlannedFile,
+    takeover::{Earlier, Last},
 };
 
 /// Files in one directory are made by turns, files in several at once.
@@ -40,10 +51,24 @@ pub(super) struct ContentId {
 /// The directory of the numbered files.
 pub(super) struct Incoming {
     path: PathBuf,
+    all: OwnedFd,
+    /// Of files that are written.
     directories: Vec<OwnedFd>,
     metadata: Metadata,
-    /// The tree that large files may be taken over from.
+    /// The tree that content may be taken over from.
     earlier: Option<Earlier>,
+    /// Where whole files of it may be.
+    linking: Option<Linking>,
+    stop: Arc<AtomicBool>,
+}
+
+/// What an earlier tree had already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    /// Files that are further names of its inodes.
+    pub(super) files: u64,
+    /// Bytes of these, and of clones.
+    pub(super) bytes: u64,
 }
 
 impl Incoming {
@@ -58,20 +83,19 @@ impl Incoming {
         let make = || {
             fs::mkdirat(root, &name, Mode::RWXU)?;
             let all = fs::openat(root, &name, DIRECTORY, Mode::empty())?;
-            let open = |number: u32| {
-                let name = number.to_string();
-                fs::mkdirat(&all, &name, Mode::RWXU)?;
-                fs::openat(&all, &name, DIRECTORY, Mode::empty())
-            };
-            let directories = (0..DIRECTORIES).map(open).collect::<Result<_, Errno>>()?;
-            Ok((directories, metadata.within(&all)?))
+            let directories = numbered(&all, "")?;
+            let metadata = metadata.within(&all)?;
+            Ok((all, directories, metadata))
         };
         match make() {
-            Ok((directories, metadata)) => Ok(Self {
+            Ok((all, directories, metadata)) => Ok(Self {
                 path,
+                all,
                 directories,
                 metadata,
                 earlier: None,
+                linking: None,
+                stop: Arc::default(),
             }),
             Err(errno) => {
                 let error = explain(root, Errno::into(errno));
@@ -80,14 +104,82 @@ impl Incoming {
         }
     }
 
-    /// Returns it with a tree that large files may be taken over from.
-    pub(super) fn taking_over(self, earlier: Option<Earlier>) -> Self {
-        Self { earlier, ..self }
+    /// Returns it with a tree that content may be taken over from, in the way that is wanted.
+    pub(super) fn taking_over(
+        self,
+        earlier: Earlier,
+        options: &UnpackOptions,
+    ) -> Result<Self, ArchiveError> {
+        let linking = match options.take_over {
+            TakeOver::Clone => None,
+            TakeOver::Link => {
+                let linking = numbered(&self.all, "linked-")
+                    .and_then(|directories| Linking::new(&earlier, directories));
+                let failed = |errno| ArchiveError::io("create", &self.path)(Errno::into(errno));
+                Some(linking.map_err(failed)?)
+            }
+        };
+        Ok(Self {
+            earlier: Some(earlier),
+            linking,
+            stop: Arc::clone(&options.stop),
+            ..self
+        })
     }
 
-    /// Returns the tree that large files may be taken over from.
+    /// Returns the tree that content may be taken over from.
     pub(super) fn earlier(&self) -> Option<&Earlier> {
         self.earlier.as_ref()
+    }
+
+    /// Returns the directories in which files are written.
+    pub(super) fn writable(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.directories.iter().map(AsFd::as_fd)
+    }
+
+    /// Whether whole files of an earlier tree may be taken over.
+    pub(super) fn links(&self) -> bool {
+        self.linking.is_some()
+    }
+
+    /// Returns what an earlier tree has under the name of a file, if that may be the file.
+    pub(super) fn candidate(
+        &self,
+        name: &[u8],
+        new: &NewFile,
+        last: &mut Last,
+    ) -> Option<Candidate> {
+        let (linking, earlier) = (self.linking.as_ref()?, self.earlier.as_ref()?);
+        linking.candidate(earlier, name, (new, &self.metadata), last)
+    }
+
+    /// Has a candidate, whose content was compared, be the file. Returns whether it is.
+    pub(super) fn link(&self, new: &NewFile, candidate: &Candidate) -> Result<bool, ArchiveError> {
+        let Some(linking) = &self.linking else {
+            return Ok(false);
+        };
+        let (directory, number) = numbers(new.content);
+        let linked = linking.link(candidate, directory, &number);
+        linked.map_err(|errno| self.failed("remove", new.content, errno.into()))
+    }
+
+    /// Returns what came to its place from an earlier tree.
+    pub(super) fn taken(&self) -> Taken {
+        let linked = self.linking.as_ref().map(Linking::count);
+        let (files, bytes) = linked.unwrap_or_default();
+        let cloned = self.earlier.as_ref().map_or(0, Earlier::bytes);
+        Taken {
+            files,
+            bytes: bytes + cloned,
+        }
+    }
+
+    /// Whether nobody has asked to stop.
+    pub(super) fn go_on(&self) -> Result<(), ArchiveError> {
+        match self.stop.load(Ordering::Relaxed) {
+            true => Err(ArchiveError::Interrupted),
+            false => Ok(()),
+        }
     }
 
     /// Makes the file for some content.
@@ -102,7 +194,7 @@ impl Incoming {
 
     /// Gives the file what it has beside its content, once this is complete.
     pub(super) fn describe(&self, file: &File, new: &NewFile) -> Result<(), ArchiveError> {
-        let set = self.metadata.set(file, &new.attributes, &new.extended);
+        let set = self.metadata.set_file(file, &new.attributes, &new.extended);
         set.map_err(|unset| {
             unset.into_error(|errno| self.failed("set the metadata of", new.content, errno.into()))
         })
@@ -119,22 +211,24 @@ impl Incoming {
         ArchiveError::io(action, self.path.join(name))(explain(directory, error))
     }
 
-    /// Moves content to its place, where nothing may stand.
-    pub(super) fn place(
-        &self,
-        content: ContentId,
-        directory: BorrowedFd<'_>,
-        name: &[u8],
-    ) -> Result<(), Errno> {
-        let (from, number) = self.number(content);
-        match fs::renameat_with(from, &number, directory, name, RenameFlags::NOREPLACE) {
-            // File systems that can only rename by replacing can link.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                fs::linkat(from, &number, directory, name, AtFlags::empty())?;
-                fs::unlinkat(from, &number, AtFlags::empty())
+    /// Moves a file to its place, where nothing may stand.
+    pub(super) fn place(&self, file: &PlannedFile, directory: BorrowedFd<'_>) -> Result<(), Errno> {
+        let (index, number) = numbers(file.content);
+        let name = &*file.place.name;
+        if let Some(linking) = &self.linking
+            && let Some(from) = linking.directory(index)
+        {
+            match move_to(from, &number, directory, name) {
+                Ok(()) => {
+                    linking.placed(file.size);
+                    return Ok(());
+                }
+                // It was written.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
             }
-            result => result,
         }
+        move_to(self.directories[index].as_fd(), &number, directory, name)
     }
 
     /// Moves content to its place, in the stead of the file or link that stands there.
@@ -154,8 +248,40 @@ impl Incoming {
     }
 
     fn number(&self, content: ContentId) -> (BorrowedFd<'_>, String) {
-        let directory = content.ordinal / NEIGHBOURS % DIRECTORIES;
-        let name = format!("{}.{}", content.layer, content.ordinal);
-        (self.directories[directory as usize].as_fd(), name)
+        let (directory, name) = numbers(content);
+        (self.directories[directory].as_fd(), name)
+    }
+}
+
+/// Returns where some content is: in which of the directories, and under what name.
+fn numbers(content: ContentId) -> (usize, String) {
+    let directory = content.ordinal / NEIGHBOURS % DIRECTORIES;
+    let name = format!("{}.{}", content.layer, content.ordinal);
+    (directory as usize, name)
+}
+
+/// Makes the directories in `all`.
+fn numbered(all: &OwnedFd, prefix: &str) -> Result<Vec<OwnedFd>, Errno> {
+    let open = |number: u32| {
+        let name = format!("{prefix}{number}");
+        fs::mkdirat(all, &name, Mode::RWXU)?;
+        fs::openat(all, &name, DIRECTORY, Mode::empty())
+    };
+    (0..DIRECTORIES).map(open).collect()
+}
+
+fn move_to(
+    from: BorrowedFd<'_>,
+    number: &str,
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<(), Errno> {
+    match fs::renameat_with(from, number, directory, name, RenameFlags::NOREPLACE) {
+        // File systems that can only rename by replacing can link.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::linkat(from, number, directory, name, AtFlags::empty())?;
+            fs::unlinkat(from, number, AtFlags::empty())
+        }
+        result => result,
     }
 }

@@ -21,7 +21,7 @@ use super::{
     ArchiveError, Rule,
     beneath::open_directory,
     full::explain,
-    incoming::Incoming,
+    incoming::{Incoming, Taken},
     metadata::Metadata,
     plan::parallelism,
     survivors::{Place, PlannedFile, Survivors},
@@ -47,16 +47,18 @@ pub(super) struct Materialising<'a> {
 type Last = Option<(u32, OwnedFd)>;
 
 impl Materialising<'_> {
-    /// Makes the tree, with the content that is there. After an error the directory holds a
-    /// part of it.
-    pub(super) fn run(&self, incoming: Incoming) -> Result<(), ArchiveError> {
+    /// Makes the tree, with the content that is there, and returns how much of it an earlier tree
+    /// had. After an error the directory holds a part of it.
+    pub(super) fn run(&self, incoming: Incoming) -> Result<Taken, ArchiveError> {
         self.make_directories()?;
         self.place_files(&incoming)?;
         self.make_links()?;
         self.make_symlinks()?;
         // Before the directories: the root's time is not to change any more.
+        let taken = incoming.taken();
         incoming.remove()?;
-        self.finish_directories()
+        self.finish_directories()?;
+        Ok(taken)
     }
 
     fn make_directories(&self) -> Result<(), ArchiveError> {
@@ -86,10 +88,11 @@ impl Materialising<'_> {
 
     fn place(&self, files: &[PlannedFile], incoming: &Incoming) -> Result<(), ArchiveError> {
         let mut last = None;
-        for PlannedFile { content, place, .. } in files {
+        for file in files {
             self.go_on()?;
+            let place = &file.place;
             let directory = self.directory(&mut last, place.directory)?;
-            (incoming.place(*content, directory, &place.name))
+            (incoming.place(file, directory))
                 .map_err(|errno| self.failed("create", place, errno))?;
         }
         Ok(())
@@ -139,7 +142,7 @@ impl Materialising<'_> {
             let failed = |errno| self.failed("set the metadata of", &directory.place, errno);
             let opened = open_directory(self.descriptor, &path).map_err(failed)?;
             self.metadata
-                .set(&opened, &directory.attributes, &directory.extended)
+                .set_directory(&opened, &directory.attributes, &directory.extended)
                 .map_err(|unset| unset.into_error(failed))?;
         }
         Ok(())

@@ -1,71 +1,41 @@
-//! Owner, mode, time and extended attributes of what is unpacked: which of an archive's numbers are taken over, and
-//! the system calls. Both that write files and directories call it.
+//! Owner, mode, time and extended attributes of what is unpacked: the system calls. Both that write
+//! files and directories call it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::{
-    fs::{self, AtFlags, Gid, Mode, Timestamps, Uid},
+    fs::{self, AtFlags, Gid, Mode, Stat, Timestamps, Uid},
     io::Errno,
 };
 
-use super::{ArchiveError, extended::Extended, tree::Attributes};
+use super::{
+    ArchiveError,
+    extended::{Extended, has_only},
+    rules::Rules,
+    tree::Attributes,
+};
 
-/// Read, write, execute of owner, group and others.
-const PERMISSION_BITS: u32 = 0o777;
-
-/// Whose the files become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// Of the numbers that the archives name; needs the right to give files away.
-    Archive,
-    /// Of the process.
-    Process,
-}
-
-impl Ownership {
-    /// Returns what fits the process: the archives' numbers for root, its own for others.
-    pub fn of_process() -> Self {
-        if rustix::process::geteuid().is_root() {
-            Self::Archive
-        } else {
-            Self::Process
-        }
-    }
-}
-
-/// What becomes of setuid, setgid and sticky bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialBits {
-    /// They are dropped: a deployed tree gives nobody rights that the operator did not see.
-    Strip,
-    /// They are set as the archives have them.
-    Keep,
-}
+/// All that belongs to a mode: who may do what, and the special bits.
+pub(super) const MODE_BITS: u32 = 0o7777;
+/// Some file systems count time in steps of a hundred nanoseconds, or in seconds.
+const STEPS: [i64; 3] = [1, 100, 1_000_000_000];
+/// Every file system goes so far, which is to 2038.
+const LAST_SURE: i64 = i32::MAX as i64;
 
 /// Sets what an archive says beside names and content.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Metadata {
-    ownership: Ownership,
-    special_bits: SpecialBits,
+    rules: Rules,
     /// Whose the files are before they are given away, where that is known.
     made_as: Option<(Uid, Gid)>,
     /// Whose they become whatever the archives say, where these have no say.
     all_to: Option<(Uid, Gid)>,
 }
 
-/// Returns the mode that an archive's becomes.
-pub(super) fn mode_of(special_bits: SpecialBits, attributes: &Attributes) -> u32 {
-    match special_bits {
-        SpecialBits::Strip => attributes.mode & PERMISSION_BITS,
-        SpecialBits::Keep => attributes.mode,
-    }
-}
-
 impl Metadata {
-    pub(super) fn new(ownership: Ownership, special_bits: SpecialBits) -> Self {
+    pub(super) fn new(rules: Rules) -> Self {
         Self {
-            ownership,
-            special_bits,
+            rules,
             made_as: None,
             all_to: None,
         }
@@ -90,12 +60,34 @@ impl Metadata {
         })
     }
 
-    /// Sets owner, extended attributes, mode and time of a file or directory that this process has
-    /// just made. In this order: giving a file away drops its special bits and capabilities, one
-    /// that may not be written takes no attributes, and all of it changes the time.
-    pub(super) fn set(
+    /// Sets owner, extended attributes, mode and time of a file that this process has just made.
+    pub(super) fn set_file(
         &self,
         file: impl AsFd,
+        attributes: &Attributes,
+        extended: &Extended,
+    ) -> Result<(), Unset> {
+        let mode = self.rules.file_mode(attributes);
+        self.set(file, mode, attributes, extended)
+    }
+
+    /// Sets the same of a directory.
+    pub(super) fn set_directory(
+        &self,
+        directory: impl AsFd,
+        attributes: &Attributes,
+        extended: &Extended,
+    ) -> Result<(), Unset> {
+        let mode = self.rules.directory_mode(attributes);
+        self.set(directory, mode, attributes, extended)
+    }
+
+    /// In this order: giving a file away drops its special bits and capabilities, one that may not
+    /// be written takes no attributes, and all of it changes the time.
+    fn set(
+        &self,
+        file: impl AsFd,
+        mode: u32,
         attributes: &Attributes,
         extended: &Extended,
     ) -> Result<(), Unset> {
@@ -105,7 +97,6 @@ impl Metadata {
         if let Some(extended) = extended {
             extended.set(&file).map_err(Unset::Attribute)?;
         }
-        let mode = mode_of(self.special_bits, attributes);
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(fs::futimens(&file, &times(attributes))?)
     }
@@ -124,13 +115,33 @@ impl Metadata {
         fs::utimensat(directory, name, &times(attributes), flags)
     }
 
+    /// Whether a file that was not made just now is what [`Metadata::set_file`] would make of one,
+    /// in every right that it has and gives.
+    pub(super) fn is_set(
+        &self,
+        (stat, file): (&Stat, impl AsFd),
+        attributes: &Attributes,
+        extended: &Extended,
+    ) -> Result<bool, Errno> {
+        let owner = self.wanted_owner(attributes).or(self.made_as);
+        let found = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        let is_set = stat.st_mode & MODE_BITS == self.rules.file_mode(attributes)
+            && owner == Some(found)
+            && has_time(stat, attributes);
+        Ok(is_set && has_only(file, extended)?)
+    }
+
     /// Returns whom to give it to, unless that is who has it.
     fn owner(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
-        let owner = match self.ownership {
-            Ownership::Archive => (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid)),
-            Ownership::Process => self.all_to?,
-        };
+        let owner = self.wanted_owner(attributes)?;
         (self.made_as != Some(owner)).then_some(owner)
+    }
+
+    fn wanted_owner(&self, attributes: &Attributes) -> Option<(Uid, Gid)> {
+        match self.rules.owner(attributes) {
+            Some((uid, gid)) => Some((Uid::from_raw(uid), Gid::from_raw(gid))),
+            None => self.all_to,
+        }
     }
 }
 
@@ -165,4 +176,17 @@ fn times(attributes: &Attributes) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
+}
+
+/// Whether a file has the time that was set, as far as its file system can tell.
+pub(super) fn has_time(stat: &Stat, attributes: &Attributes) -> bool {
+    let expected = attributes.mtime.to_timespec();
+    let (seconds, nanoseconds) = (i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec));
+    let wanted = expected.tv_nsec;
+    // What lies beyond is brought to the last time that a file system has, each its own.
+    if expected.tv_sec > LAST_SURE && (LAST_SURE..expected.tv_sec).contains(&stat.st_mtime) {
+        return true;
+    }
+    let steps = STEPS.map(|step| i128::from(wanted / step * step));
+    seconds == i128::from(expected.tv_sec) && steps.contains(&nanoseconds)
 }

@@ -28,7 +28,8 @@ use super::{
     incoming::{ContentId, Incoming},
     metadata::Metadata,
     remove::remove_entry,
-    sandbox,
+    rules::Rules,
+    sandbox::{Walls, confine},
     survivors::Place,
     unpack::receive,
 };
@@ -96,11 +97,16 @@ pub fn repair(
     let stat =
         fs::fstat(&tree).map_err(|errno| ArchiveError::io("read", repair.root)(errno.into()))?;
     let options = repair.options;
-    let metadata = Metadata::new(options.ownership, options.special_bits);
+    let metadata = Metadata::new(Rules::of(options));
     let metadata = metadata.beside(stat.st_uid, stat.st_gid);
+    let incoming = Arc::new(Incoming::create(staging.as_fd(), repair.staging, metadata)?);
     let work = || {
-        sandbox::confine(around.as_fd(), None);
-        let incoming = Arc::new(Incoming::create(staging.as_fd(), repair.staging, metadata)?);
+        confine(&Walls {
+            root: around.as_fd(),
+            writable: incoming.writable().collect(),
+            readable: None,
+            take_over: options.take_over,
+        });
         let wanted = wanted(described, drifts);
         if !wanted.is_empty() {
             let staging = (staging.as_fd(), repair.staging);
@@ -310,7 +316,7 @@ impl Repairing<'_> {
             let failed = |errno| self.failed(Path::new(OsStr::from_bytes(&path)), errno);
             let opened = open_directory(self.tree, &path).map_err(failed)?;
             self.metadata
-                .set(&opened, &directory.attributes, &directory.extended)
+                .set_directory(&opened, &directory.attributes, &directory.extended)
                 .map_err(|unset| unset.into_error(failed))?;
         }
         Ok(())

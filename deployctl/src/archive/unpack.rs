@@ -14,13 +14,15 @@ use rustix::fs::{self, Mode};
 
 use super::{
     ArchiveError, AttributePattern, LayerSource, Layers, Limits, Ownership, Plan, SpecialBits,
+    TakeOver,
     beneath::DIRECTORY,
     contents::Chosen,
     incoming::{ContentId, Incoming},
     materialise::Materialising,
     metadata::Metadata,
     plan::parallelism,
-    sandbox,
+    rules::Rules,
+    sandbox::{Walls, confine},
     takeover::Earlier,
     writers::{Batches, Queue},
 };
@@ -37,10 +39,11 @@ pub struct UnpackOptions {
     /// The extended attributes that are taken over, from the PAX records `SCHILY.xattr.NAME` of
     /// files and directories.
     pub extended_attributes: Vec<AttributePattern>,
-    /// A tree of an earlier release on the same file system. A large file that it has under the
-    /// same name with the same content shares its blocks, where the file system can have two files
-    /// do that; nothing in it is trusted.
+    /// A tree of an earlier release on the same file system. What it has under the same name is
+    /// taken over; nothing in it is trusted.
     pub earlier: Option<PathBuf>,
+    /// How that is done, and with it whether files have write bits.
+    pub take_over: TakeOver,
     /// Set to true, it ends the unpacking at the next entry.
     pub stop: Arc<AtomicBool>,
 }
@@ -53,6 +56,7 @@ impl Default for UnpackOptions {
             special_bits: SpecialBits::Strip,
             extended_attributes: Vec::new(),
             earlier: None,
+            take_over: TakeOver::Clone,
             stop: Arc::default(),
         }
     }
@@ -71,8 +75,10 @@ pub struct Unpacked {
     pub symlinks: u64,
     /// Bytes in the files.
     pub bytes: u64,
-    /// Bytes of that which share the blocks of an earlier tree's files; none in a plan.
+    /// Bytes of that which take no further place, since an earlier tree has them; none in a plan.
     pub taken_over: u64,
+    /// Files that are further names of an earlier tree's; none in a plan.
+    pub linked: u64,
     /// The diff id that each layer proved to have, lowest first.
     pub diff_ids: Vec<Digest>,
 }
@@ -88,6 +94,7 @@ impl Plan {
             symlinks: survivors.symlinks.len() as u64,
             bytes: survivors.files.iter().map(|file| file.size).sum(),
             taken_over: 0,
+            linked: 0,
             diff_ids: self
                 .layers
                 .iter()
@@ -107,7 +114,8 @@ impl Plan {
 /// and should be removed.
 ///
 /// Where the kernel has Landlock, the threads that do it can reach nothing but what is in `root`
-/// and the layers' files, and read the earlier tree.
+/// and the layers' files, and read the earlier tree. Where somebody writes to a file of that which
+/// is being taken over, all is unpacked once more, without it.
 ///
 /// # Errors
 /// Those of [`Layers::open`] and [`Layers::plan`]; [`ArchiveError::NotEmpty`];
@@ -124,17 +132,25 @@ pub fn unpack(
     if entries.next().is_some() {
         return Err(ArchiveError::NotEmpty(root.to_owned()));
     }
-    let work = || {
-        let earlier = options.earlier.as_deref().and_then(Earlier::open);
-        sandbox::confine(directory.as_fd(), earlier.as_ref().map(Earlier::root));
-        unpack_into(&mut layers, directory.as_fd(), root, earlier, options)
+    let mut unpack = |earlier: Option<&Path>| {
+        let earlier = earlier.and_then(Earlier::open);
+        let work = || unpack_into(&mut layers, directory.as_fd(), root, earlier, options);
+        // A thread of its own: there is no way out of the sandbox.
+        thread::scope(|scope| scope.spawn(work).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     };
-    // A thread of its own: there is no way out of the sandbox.
-    thread::scope(|scope| scope.spawn(work).join())
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    match unpack(options.earlier.as_deref()) {
+        Err(ArchiveError::EarlierChanged) => {
+            tracing::warn!(
+                "somebody writes to the earlier tree, while it is compared; nothing of it is taken over"
+            );
+            unpack(None)
+        }
+        unpacked => unpacked,
+    }
 }
 
-/// Unpacks into the open directory `descriptor`, which is at `root`.
+/// Unpacks into the open directory `descriptor`, which is at `root`, behind walls.
 fn unpack_into(
     layers: &mut Layers,
     descriptor: BorrowedFd<'_>,
@@ -142,9 +158,18 @@ fn unpack_into(
     earlier: Option<Earlier>,
     options: &UnpackOptions,
 ) -> Result<Unpacked, ArchiveError> {
-    let metadata = Metadata::new(options.ownership, options.special_bits);
-    let incoming = Incoming::create(descriptor, root, metadata)?;
-    let incoming = Arc::new(incoming.taking_over(earlier));
+    let metadata = Metadata::new(Rules::of(options));
+    let mut incoming = Incoming::create(descriptor, root, metadata)?;
+    if let Some(earlier) = earlier {
+        incoming = incoming.taking_over(earlier, options)?;
+    }
+    confine(&Walls {
+        root: descriptor,
+        writable: incoming.writable().collect(),
+        readable: incoming.earlier().map(Earlier::root),
+        take_over: options.take_over,
+    });
+    let incoming = Arc::new(incoming);
     let received = receive(layers, options, &incoming, descriptor, root, None);
     let incoming = Arc::into_inner(incoming).expect("whoever wrote has ended");
     let plan = match received {
@@ -155,7 +180,6 @@ fn unpack_into(
             return Err(error);
         }
     };
-    let taken_over = incoming.earlier().map_or(0, Earlier::bytes);
     let materialising = Materialising {
         root,
         descriptor,
@@ -163,10 +187,11 @@ fn unpack_into(
         metadata,
         stop: &options.stop,
     };
-    materialising.run(incoming)?;
+    let taken = materialising.run(incoming)?;
     fs::syncfs(descriptor).map_err(|errno| ArchiveError::io("sync", root)(errno.into()))?;
     Ok(Unpacked {
-        taken_over,
+        taken_over: taken.bytes,
+        linked: taken.files,
         ..plan.summary()
     })
 }

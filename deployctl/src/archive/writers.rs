@@ -2,12 +2,9 @@
 //! is bounded by the queue before them, whatever the size of a file.
 
 use std::{
-    fs::File,
     io::{Read, Write},
-    os::unix::fs::FileExt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -17,8 +14,9 @@ use super::{
     contents::{Contents, NewFile},
     flusher::Flusher,
     incoming::Incoming,
+    large::LargeFile,
     reader::TarReader,
-    takeover,
+    takeover::Last,
 };
 
 /// How much is handed to a writer at once: many small files, or a piece of a large one.
@@ -40,31 +38,10 @@ struct Part {
 }
 
 enum Of {
-    /// All of a file.
-    File(NewFile),
+    /// All of a file, with its name where an earlier tree may have it.
+    File(NewFile, Option<Box<[u8]>>),
     /// What stands at an offset of a large one.
     Piece(Arc<LargeFile>, u64),
-}
-
-/// A file whose pieces are written by whoever gets to them.
-struct LargeFile {
-    new: NewFile,
-    file: File,
-    /// Bytes that are still to be written.
-    missing: AtomicU64,
-    /// Whether it is a clone that has proved to be right so far.
-    cloned: AtomicBool,
-}
-
-impl LargeFile {
-    /// Whether these bytes stand there already. What differs once is written from there on.
-    fn has(&self, bytes: &[u8], offset: u64) -> bool {
-        let has = self.cloned.load(Ordering::Relaxed) && takeover::has(&self.file, bytes, offset);
-        if !has {
-            self.cloned.store(false, Ordering::Relaxed);
-        }
-        has
-    }
 }
 
 /// The queue before the writers.
@@ -101,10 +78,10 @@ impl Queue {
 
     /// Writes what comes until nothing more can come, or writing fails.
     pub(super) fn work(&self) {
+        let mut last = Last::default();
         while let Some(mut batch) = self.next() {
-            match self.write(&batch) {
+            match self.write(&batch, &mut last) {
                 Ok(()) => {
-                    self.flusher.wrote(batch.filled as u64);
                     batch.filled = 0;
                     batch.parts.clear();
                     locked(&self.spent).push(batch);
@@ -131,35 +108,42 @@ impl Queue {
         locked(&self.batches).as_ref()?.recv().ok()
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), ArchiveError> {
+    fn write(&self, batch: &Batch, last: &mut Last) -> Result<(), ArchiveError> {
         let mut rest = &batch.bytes[..batch.filled];
+        let mut written = 0;
         for part in &batch.parts {
             let (bytes, behind) = rest.split_at(part.length);
             rest = behind;
             match &part.of {
-                Of::File(new) => {
+                Of::File(new, Some(name)) if self.link(name, new, bytes, last)? => {}
+                Of::File(new, _) => {
                     let mut file = self.incoming.open(new.content)?;
                     (file.write_all(bytes))
                         .map_err(|error| self.incoming.failed("write", new.content, error))?;
                     self.incoming.describe(&file, new)?;
+                    written += bytes.len() as u64;
                 }
                 Of::Piece(large, offset) => {
-                    let LargeFile {
-                        new, file, missing, ..
-                    } = &**large;
-                    let length = bytes.len() as u64;
-                    match self.incoming.earlier() {
-                        Some(earlier) if large.has(bytes, *offset) => earlier.took_over(length),
-                        _ => (file.write_all_at(bytes, *offset))
-                            .map_err(|error| self.incoming.failed("write", new.content, error))?,
-                    }
-                    if missing.fetch_sub(length, Ordering::AcqRel) == length {
-                        self.incoming.describe(file, new)?;
-                    }
+                    large.take(bytes, *offset, &self.incoming, &self.flusher)?;
                 }
             }
         }
+        self.flusher.wrote(written);
         Ok(())
+    }
+
+    /// Has a file be the earlier tree's where that has it exactly so. Returns whether it is.
+    fn link(
+        &self,
+        name: &[u8],
+        new: &NewFile,
+        bytes: &[u8],
+        last: &mut Last,
+    ) -> Result<bool, ArchiveError> {
+        match self.incoming.candidate(name, new, last) {
+            Some(candidate) if candidate.has(bytes, 0) => self.incoming.link(new, &candidate),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -189,7 +173,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Batches {
     entrance: Entrance,
     batch: Batch,
-    /// Bytes of extended attributes in the batch.
+    /// Bytes of names and extended attributes in the batch.
     held: u64,
 }
 
@@ -241,25 +225,17 @@ impl Contents for Batches {
         if let Ok(length) = usize::try_from(size)
             && length <= BATCH
         {
-            let held = file
-                .extended
-                .as_ref()
-                .map_or(0, |extended| extended.bytes());
+            let extended = file.extended.as_ref();
+            let name: Option<Box<[u8]>> = self.entrance.incoming.links().then(|| name.into());
+            let held = extended.map_or(0, |extended| extended.bytes())
+                + name.as_ref().map_or(0, |name| name.len() as u64);
             if self.room() < length || self.batch.parts.len() == PARTS || self.held > BATCH as u64 {
                 self.send()?;
             }
             self.held += held;
-            return self.fill(length, Of::File(file), reader);
+            return self.fill(length, Of::File(file, name), reader);
         }
-        let opened = self.entrance.incoming.open(file.content)?;
-        let earlier = self.entrance.incoming.earlier();
-        let cloned = earlier.is_some_and(|earlier| earlier.clone_to(&opened, name, size));
-        let large = Arc::new(LargeFile {
-            file: opened,
-            new: file,
-            missing: AtomicU64::new(size),
-            cloned: AtomicBool::new(cloned),
-        });
+        let large = Arc::new(LargeFile::begin(&self.entrance.incoming, name, file)?);
         let mut offset = 0;
         while offset < size {
             if self.room() == 0 {

@@ -6,6 +6,7 @@ mod compared;
 mod hostile;
 mod inspected;
 mod layered;
+mod linked;
 mod packed;
 mod returned;
 mod taken_over;
@@ -19,7 +20,7 @@ use std::{
 
 use deploy_spec::Digest;
 
-use super::{ArchiveError, LayerSource, UnpackOptions, Unpacked, unpack};
+use super::{ArchiveError, LayerSource, UnpackOptions, Unpacked, remove_tree, unpack};
 
 /// Makes archives entry by entry, the wrong ones too.
 #[derive(Clone, Default)]

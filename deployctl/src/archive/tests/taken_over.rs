@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::{
-    super::{Layers, incoming::Incoming, metadata::Metadata, takeover::Earlier, unpack::receive},
+    super::{
+        Layers, incoming::Incoming, metadata::Metadata, rules::Rules, takeover::Earlier,
+        unpack::receive,
+    },
     *,
 };
 
@@ -102,9 +105,13 @@ fn content_is_the_layers_whatever_an_earlier_tree_has() {
         make(&earlier.join("d/large"));
         let root = fs::File::open(place.root()).unwrap();
         let options = UnpackOptions::default();
-        let metadata = Metadata::new(options.ownership, options.special_bits);
+        let metadata = Metadata::new(Rules::of(&options));
         let incoming = Incoming::create(root.as_fd(), &place.root(), metadata).unwrap();
-        let incoming = Arc::new(incoming.taking_over(Some(Earlier::copying(&earlier))));
+        let incoming = Arc::new(
+            incoming
+                .taking_over(Earlier::copying(&earlier), &options)
+                .unwrap(),
+        );
         let sources = place.layers(std::slice::from_ref(&archive));
         let mut layers = Layers::open(&sources, Arc::default()).unwrap();
         receive(
