@@ -294,6 +294,7 @@ impl<S: Source> Deployer<S> {
                 links = unpacked.hard_links + unpacked.symlinks,
                 size_bytes = unpacked.bytes,
                 taken_over_bytes = unpacked.taken_over,
+                linked_files = unpacked.linked,
                 "tree is complete"
             );
             Ok(())

@@ -2,7 +2,7 @@
 //! the state file and of STATEFILE. Written and read by `deployer`.
 
 use deploy_spec::{Digest, Release};
-use deployctl::archive::{Ownership, SpecialBits, UnpackOptions};
+use deployctl::archive::{Ownership, SpecialBits, TakeOver, UnpackOptions};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,9 @@ pub(crate) struct Made {
     /// Which extended attributes are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     attributes: Vec<String>,
+    /// Whether files can be shared with other trees, and have no write bits for that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    link: bool,
 }
 
 impl Made {
@@ -71,6 +74,7 @@ impl Made {
             owners: options.ownership == Ownership::Archive,
             special_bits: options.special_bits == SpecialBits::Keep,
             attributes: attributes.map(ToString::to_string).collect(),
+            link: options.take_over == TakeOver::Link,
         }
     }
 
@@ -88,6 +92,10 @@ impl Made {
             },
             // What this version does not take over was not taken over by it either.
             extended_attributes: attributes.filter_map(|name| name.parse().ok()).collect(),
+            take_over: match self.link {
+                true => TakeOver::Link,
+                false => TakeOver::Clone,
+            },
             ..UnpackOptions::default()
         }
     }
@@ -185,6 +193,29 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn way_of_unpacking_is_remembered() {
+        for take_over in [TakeOver::Clone, TakeOver::Link] {
+            let options = UnpackOptions {
+                ownership: Ownership::Archive,
+                special_bits: SpecialBits::Keep,
+                extended_attributes: vec!["user.*".parse().unwrap()],
+                take_over,
+                ..UnpackOptions::default()
+            };
+            let json = serde_json::to_string(&Made::by(&options)).unwrap();
+            let made: Made = serde_json::from_str(&json).unwrap();
+            let found = made.options();
+            assert_eq!(found.ownership, options.ownership);
+            assert_eq!(found.special_bits, options.special_bits);
+            assert_eq!(found.extended_attributes, options.extended_attributes);
+            assert_eq!(found.take_over, take_over);
+        }
+        // As an earlier version wrote it.
+        let made: Made = serde_json::from_str(r#"{"Owners":true,"SpecialBits":false}"#).unwrap();
+        assert_eq!(made.options().take_over, TakeOver::Clone);
+    }
 
     #[test]
     fn records_survive_a_round_trip_and_keep_the_originals_names() {

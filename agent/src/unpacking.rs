@@ -2,7 +2,9 @@
 
 use clap::{Args, ValueEnum, builder::RangedU64ValueParser};
 use deploy_spec::arguments::bytes;
-use deployctl::archive::{AttributePattern, Limits, Ownership, SpecialBits, UnpackOptions};
+use deployctl::archive::{
+    AttributePattern, Limits, Ownership, SpecialBits, TakeOver, UnpackOptions,
+};
 
 /// The limits have defaults far above honest archives and far below what would hurt a host.
 #[derive(Clone, Debug, Args)]
@@ -32,6 +34,13 @@ pub(crate) struct Unpacking {
     /// Extended attributes that are taken over, such as user.*,security.capability [default: none]
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     xattrs: Vec<AttributePattern>,
+    /// Have files that stay the same be hard links of the running release's, where both were unpacked
+    /// with this; no file of the tree can be written to then
+    ///
+    /// Nothing of them is written, and they take no room. But what root, or a file's owner, writes to
+    /// one of them nevertheless is in all trees that have it; verify finds that.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true, hide_possible_values = true, value_name = "BOOL")]
+    link: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -73,6 +82,10 @@ impl Unpacking {
             ownership,
             special_bits,
             extended_attributes: self.xattrs.clone(),
+            take_over: match self.link {
+                true => TakeOver::Link,
+                false => TakeOver::Clone,
+            },
             ..UnpackOptions::default()
         }
     }
@@ -107,6 +120,7 @@ mod tests {
         assert_eq!(options.ownership, expected.ownership);
         assert_eq!(options.special_bits, SpecialBits::Strip);
         assert_eq!(options.extended_attributes, []);
+        assert_eq!(options.take_over, TakeOver::Clone);
     }
 
     #[test]
@@ -120,6 +134,7 @@ mod tests {
             "--owner=process",
             "--special-bits=keep",
             "--xattrs=user.*,security.capability",
+            "--link",
         ];
         let options = parse(&arguments).unwrap();
         let limits = &options.limits;
@@ -132,6 +147,8 @@ mod tests {
         assert_eq!(options.special_bits, SpecialBits::Keep);
         let names = ["user.*", "security.capability"].map(|name| name.parse().unwrap());
         assert_eq!(options.extended_attributes, names);
+        assert_eq!(options.take_over, TakeOver::Link);
+        assert_eq!(parse(&["--link=false"]).unwrap().take_over, TakeOver::Clone);
         for wrong in [
             "--max-entries=0",
             "--max-name=5000",
