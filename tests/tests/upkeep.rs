@@ -6,6 +6,10 @@
     reason = "a scenario fails where something does not hold"
 )]
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
 use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::programs::Program;
@@ -178,6 +182,68 @@ fn nothing_is_looked_at_while_the_agent_is_at_work() {
     verify(&desk, &[]).ok();
     running.signal(Signal::TERM);
     running.wait();
+}
+
+#[test]
+fn trees_share_the_files_that_stay_the_same_where_that_is_asked_for() {
+    let registry = Registry::start();
+    let desk = Desk::stocked(registry.address());
+    desk.write("push/data/v1/small", "small");
+    desk.write("push/data/v1/d/large", "large ".repeat(100_000));
+    desk.deployctl(["push", "data:v1", "push/data/v1"]).ok();
+    desk.compose("project", &["code:v1", "data:v1"]);
+    let script = desk.script("deploy.sh", "ls $NEWROOT >>entries");
+    let deploy = |linked: usize| {
+        let answer = desk
+            .agent_once("project", "host", &script)
+            .arg("-link")
+            .ok();
+        let expected = format!("linked_files={linked}");
+        assert!(answer.stderr.contains(&expected), "{answer}");
+        desk.current("host")
+    };
+    let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+    let one = deploy(0);
+    desk.change("project", "code", "v2");
+    let answer = plan(&desk, &["-link"]).ok();
+    let expected = "changes: 0 added, 1 changed, 0 removed, 0 with other mode";
+    assert!(answer.stdout.contains(expected), "{answer}");
+    let two = deploy(2);
+    for (name, shared) in [("small", true), ("d/large", true), ("program", false)] {
+        let inodes = [&one, &two].map(|tree| inode(&tree.join(name)));
+        assert_eq!(inodes[0] == inodes[1], shared, "{name}");
+        assert_eq!(fs::metadata(two.join(name)).unwrap().mode() & 0o222, 0);
+    }
+    verify(&desk, &[]).ok();
+
+    // Somebody who may give himself the right to.
+    let (small, before) = (two.join("small"), inode(&two.join("small")));
+    fs::set_permissions(&small, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&small, "drift").unwrap();
+    let found = json(verify(&desk, &[]), 3);
+    assert_eq!(found["drifts"][0]["path"], "small");
+    verify(&desk, &["-repair"]).ok();
+    verify(&desk, &[]).ok();
+    assert_eq!(fs::read_to_string(&small).unwrap(), "small");
+    // The old tree shares what drifted, not what was mended.
+    assert_eq!(fs::read_to_string(one.join("small")).unwrap(), "drift");
+    assert_eq!(inode(&one.join("small")), before);
+
+    desk.push_file("code", "v3", "program", "three");
+    desk.change("project", "code", "v3");
+    let three = deploy(2);
+    assert_eq!(inode(&three.join("small")), inode(&small));
+    let answer = agent(&desk, &["prune", "-dir", "host", "-keep", "0"]).ok();
+    assert!(answer.stdout.contains("removed 1 trees"), "{answer}");
+    assert!(!one.exists());
+    // Without the flag a tree is as it was, and nothing is shared with it.
+    desk.push_file("code", "v4", "program", "four");
+    desk.change("project", "code", "v4");
+    desk.agent_once("project", "host", &script).ok();
+    let four = desk.current("host");
+    assert_eq!(fs::metadata(four.join("small")).unwrap().nlink(), 1);
+    verify(&desk, &[]).ok();
+    assert_eq!(desk.read("entries").lines().count(), 4 * 3);
 }
 
 #[test]
