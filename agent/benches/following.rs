@@ -2,7 +2,7 @@
 //! agent that follows it has been started, and what following costs while nothing moves.
 //!
 //! `cargo build --release --workspace --bins && cargo bench -p deploy-agent --bench following`
-//! runs a registry and an agent on loopback, for about five minutes.
+//! runs a registry and an agent on loopback, for about seven minutes.
 
 #[path = "support/programs.rs"]
 mod programs;
@@ -23,15 +23,23 @@ use programs::{Registry, program, start};
 use support::{median, pack, run, trees};
 
 /// What the small layer that changes comes with, and how many releases of that come.
-const CASES: [Case; 2] = [
+const CASES: [Case; 3] = [
     Case {
         configuration: "alone",
         base: false,
+        link: false,
         changes: 200,
     },
     Case {
         configuration: "beside",
         base: true,
+        link: false,
+        changes: 50,
+    },
+    Case {
+        configuration: "linked",
+        base: true,
+        link: true,
         changes: 50,
     },
 ];
@@ -47,6 +55,8 @@ struct Case {
     configuration: &'static str,
     /// Whether thousands of files that stay the same are in another layer of it.
     base: bool,
+    /// Whether those are taken over as further names.
+    link: bool,
     changes: usize,
 }
 
@@ -75,6 +85,9 @@ fn measure(place: &Path, registry: &Registry, case: &Case) -> Result<()> {
     agent.args(["-channel", "moving", "-keep", "2", "-dir"]);
     agent.arg(place.join("host"));
     agent.arg("-script").arg(&script).env("HOME", place);
+    if case.link {
+        agent.arg("-link");
+    }
     // As the unit has it.
     agent.env("MALLOC_MMAP_THRESHOLD_", "131072");
     let agent = start(&mut agent, &place.join("agent.log"))?;
