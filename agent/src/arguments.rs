@@ -7,7 +7,11 @@ use clap::Parser;
 use deploy_spec::{Channel, ConfigurationName, Prefix, arguments::bytes};
 use deployctl::client::Fingerprint;
 
-use crate::{exposition::Place, origin::Origin, unpacking::Unpacking};
+use crate::{
+    exposition::Place,
+    origin::{Mirror, Origin},
+    unpacking::Unpacking,
+};
 
 /// Follows one configuration of an OCI registry: fetches its layers, unpacks them into a new
 /// directory, runs a script that switches the host to it.
@@ -72,10 +76,13 @@ pub(crate) struct Arguments {
     /// number]
     #[arg(long, value_parser = rate, value_name = "SIZE")]
     pub(crate) limit_rate: Option<NonZeroU64>,
-    /// Further registry that layers may come from, asked before -addr; given several times, in that
-    /// order. What the channel is, -addr alone says
+    /// Further registry or layout that layers may come from, asked before -addr; given several
+    /// times, in that order. What the channel is, -addr alone says
+    ///
+    /// The fingerprint of its own key may stand behind its address, as HOST:PORT#SHA256:…; that of
+    /// -fp is the key of -addr alone.
     #[arg(long = "mirror", value_name = "ADDR")]
-    pub(crate) mirrors: Vec<Origin>,
+    pub(crate) mirrors: Vec<Mirror>,
     /// Serve metrics for Prometheus at /metrics: on a loopback address as 127.0.0.1:9101, or on a
     /// socket as unix:/run/agent.sock
     #[arg(long, value_name = "PLACE")]

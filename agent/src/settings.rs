@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use deploy_agent::{AnySource, LayoutSource, Mirrored, Notify, RegistrySource};
 use deploy_spec::ConfigurationName;
 use deployctl::{
-    client::{Address, Credentials, Options, Registry, RetryPolicy},
+    client::{Address, Credentials, Fingerprint, Options, Registry, RetryPolicy},
     layout::{Content, Layout, LayoutArchive},
 };
 
@@ -21,19 +21,22 @@ pub(crate) fn source(
     arguments: &Arguments,
     name: &ConfigurationName,
 ) -> Result<Mirrored<AnySource>> {
-    let open = |origin| origin_source(origin, arguments, name);
-    let mirrors = arguments.mirrors.iter().map(open).collect::<Result<_>>()?;
-    Ok(Mirrored::new(open(&arguments.addr)?, mirrors))
+    let open = |origin, fingerprint| origin_source(origin, fingerprint, arguments, name);
+    let mirrors = arguments.mirrors.iter();
+    let mirrors = mirrors.map(|mirror| open(&mirror.origin, mirror.fingerprint));
+    let mirrors = mirrors.collect::<Result<_>>()?;
+    Ok(Mirrored::new(open(&arguments.addr, arguments.fp)?, mirrors))
 }
 
 fn origin_source(
     origin: &Origin,
+    fingerprint: Option<Fingerprint>,
     arguments: &Arguments,
     name: &ConfigurationName,
 ) -> Result<AnySource> {
     Ok(match origin {
         Origin::Registry(address) => AnySource::Registry(RegistrySource::new(
-            &registry(address, arguments)?,
+            &registry(address, fingerprint, arguments)?,
             &arguments.prefix,
             name,
             &arguments.channel,
@@ -65,16 +68,18 @@ fn layout(
     ))
 }
 
-fn registry(address: &Address, arguments: &Arguments) -> Result<Registry> {
-    let is_origin = matches!(&arguments.addr, Origin::Registry(origin) if origin == address);
+fn registry(
+    address: &Address,
+    fingerprint: Option<Fingerprint>,
+    arguments: &Arguments,
+) -> Result<Registry> {
     if let Some(key) = &arguments.key {
         // Not used yet; but a name that is misspelt should not wait for the day when it is.
         std::fs::metadata(key).with_context(|| format!("cannot read key `{}`", key.display()))?;
     }
     let options = Options {
         credentials: Credentials::load(address, |name| env::var_os(name))?,
-        // A mirror has another key; what it sends is known by its digest.
-        fingerprint: arguments.fp.filter(|_| is_origin),
+        fingerprint,
         retry: RetryPolicy {
             progress_timeout: arguments.stall_timeout,
             // Longer pauses are the runner's, which says so.
@@ -84,4 +89,34 @@ fn registry(address: &Address, arguments: &Arguments) -> Result<Registry> {
         rate: arguments.limit_rate,
     };
     Ok(Registry::new(address.clone(), options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn each_registry_is_known_by_its_own_key() {
+        const KEY: &str = "SHA256:zPy7elP5hNcnQlTKNwJoZpx4ZeLHaaFEnoREiS1+pQI";
+        // A key and plain HTTP contradict each other, which shows whose key it is.
+        let opened = |flags: &[&str]| {
+            let line = ["deploy-agent", "--name", "x"].iter().chain(flags);
+            let arguments = Arguments::try_parse_from(line).unwrap();
+            let opened = source(&arguments, arguments.single().unwrap());
+            opened.map(drop).map_err(|error| format!("{error:#}"))
+        };
+        let (plain, safe) = ("http://a.example:1", "https://b.example:1");
+        let pinned = |address: &str| format!("--mirror={address}#{KEY}");
+        opened(&["--addr", safe, "--fp", KEY, "--mirror", plain]).unwrap();
+        opened(&["--addr", plain, &pinned(safe)]).unwrap();
+        for wrong in [
+            &["--addr", plain, "--fp", KEY, "--mirror", safe][..],
+            &["--addr", safe, "--mirror", safe, &pinned(plain)],
+        ] {
+            let error = opened(wrong).unwrap_err();
+            assert!(error.contains("address `http://a.example:1`"), "{error}");
+        }
+    }
 }
