@@ -32,8 +32,8 @@ pub(crate) fn complain(message: &str) {
     writeln!(std::io::stderr(), "deploy-agent: {message}").ok();
 }
 
-/// Says what is wrong with the command line; help and version go to stdout.
-pub(crate) fn usage(error: &clap::Error) -> u8 {
+/// Says what is wrong with the command line of a verb, or of none; help and version go to stdout.
+pub(crate) fn usage(error: &clap::Error, verb: Option<&str>) -> u8 {
     if !error.use_stderr() {
         error.print().ok();
         return 0;
@@ -43,8 +43,9 @@ pub(crate) fn usage(error: &clap::Error) -> u8 {
     // What follows the first empty line is clap's own hints.
     let first = text.split("\n\n").next().unwrap_or_default();
     let words: Vec<_> = first.split_whitespace().collect();
+    let verb = verb.map(|verb| format!("{verb} ")).unwrap_or_default();
     complain(&format!(
-        "{}\nhint: see deploy-agent --help",
+        "{}\nhint: see deploy-agent {verb}--help",
         words.join(" ")
     ));
     2

@@ -32,9 +32,10 @@ const DIFFERENT: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = deploy_spec::arguments::normalise(std::env::args_os());
+    let named = verbs::named(&arguments);
     let verb = match verbs::parse(arguments) {
         Ok(verb) => verb,
-        Err(error) => return log::usage(&error).into(),
+        Err(error) => return log::usage(&error, named).into(),
     };
     let done: Result<ExitCode> = match &verb {
         Verb::Run(arguments) => {

@@ -223,19 +223,25 @@ pub(crate) enum Output {
     Json,
 }
 
+/// What may stand first.
+const NAMES: [&str; 8] = [
+    "run", "once", "plan", "verify", "prune", "status", "retry", "rollback",
+];
+
+/// Returns the verb that stands first, behind the program's name, where one does.
+pub(crate) fn named(arguments: &[OsString]) -> Option<&'static str> {
+    let first = arguments.get(1)?;
+    NAMES.into_iter().find(|name| first == name)
+}
+
 /// Returns what the arguments, the program's name first, ask for. Without a verb that is `run`,
 /// as it was when there were none.
 pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Verb, clap::Error> {
-    let verb = arguments.get(1).and_then(|verb| verb.to_str());
-    let verb = verb.unwrap_or_default().to_owned();
-    let named = matches!(
-        &*verb,
-        "run" | "once" | "plan" | "verify" | "prune" | "status" | "retry" | "rollback"
-    );
-    if named {
+    let verb = named(&arguments);
+    if verb.is_some() {
         arguments.remove(1);
     }
-    Ok(match &*verb {
+    Ok(match verb.unwrap_or("run") {
         "plan" => Verb::Plan(Box::new(PlanArguments::try_parse_from(arguments)?)),
         "verify" => Verb::Verify(VerifyArguments::try_parse_from(arguments)?),
         "prune" => Verb::Prune(PruneArguments::try_parse_from(arguments)?),
@@ -245,7 +251,7 @@ pub(crate) fn parse(mut arguments: Vec<OsString>) -> Result<Verb, clap::Error> {
         _ => {
             let line = arguments.clone();
             let mut arguments = Arguments::try_parse_from(arguments)?;
-            arguments.once |= verb == "once";
+            arguments.once |= verb == Some("once");
             arguments.line = line;
             Verb::Run(Box::new(arguments))
         }

@@ -86,6 +86,34 @@ fn second_agent_in_a_directory_is_refused() {
 }
 
 #[test]
+fn whoever_uses_a_verb_wrongly_is_shown_to_its_own_help() {
+    for verb in [
+        "", "run", "once", "plan", "verify", "prune", "status", "retry", "rollback",
+    ] {
+        let run = |flag: &str| {
+            let words = [verb, flag].into_iter().filter(|word| !word.is_empty());
+            Run::new(Program::Agent.path()).args(words)
+        };
+        let answer = run("-nonsense").code(2);
+        answer.assert_is_refusal();
+        let hint = answer
+            .stderr
+            .lines()
+            .find_map(|line| line.strip_prefix("hint: see "));
+        let words: Vec<_> = hint.unwrap_or_default().split_whitespace().collect();
+        let expected = ["deploy-agent", verb, "--help"];
+        assert!(
+            words
+                .iter()
+                .eq(expected.iter().filter(|word| !word.is_empty())),
+            "{answer}"
+        );
+        let help = run("--help").ok();
+        assert!(help.stdout.contains("Usage: deploy-agent"), "{help}");
+    }
+}
+
+#[test]
 fn registry_open_to_the_network_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let program = Program::Registry.path();
