@@ -24,6 +24,7 @@ use std::{
 use deploy_spec::Digest;
 use deployctl::archive::remove_tree;
 use rustix::fs::{FlockOperation, flock};
+use serde::Serialize;
 
 use crate::{
     error::AgentError,
@@ -40,7 +41,8 @@ const JOURNAL: &str = "journal.json";
 const UNPACKED: &str = "unpacked";
 
 /// What an agent can be asked for: a file, which is there until it is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// To clear the bad-list.
     Retry,
@@ -49,7 +51,8 @@ pub enum Request {
 }
 
 impl Request {
-    fn name(self) -> &'static str {
+    /// Returns the verb by which it is made, which is the name of its file too.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Retry => "retry",
             Self::Rollback => "rollback",

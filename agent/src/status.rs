@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    directory::Place,
+    directory::{Place, Request},
     error::AgentError,
     journal::{Bad, Entry, HookRun, JournalStep},
     record::{Record, Remembered},
@@ -30,12 +30,25 @@ pub struct Status {
     release: Option<Known>,
     /// The release whose script was begun and which was neither recorded nor undone.
     unfinished: Option<Digest>,
+    /// What somebody has asked for and no agent has seen to yet.
+    requests: Vec<Pending>,
+    /// The release that somebody wants back, until it is deployed.
+    wanted: Option<Digest>,
     /// What was deployed before, the last one first.
     history: Vec<Known>,
     /// What is not deployed again, the last one first.
     bad: Vec<Bad>,
     /// The last run of each script.
     scripts: BTreeMap<String, HookRun>,
+}
+
+/// A request that is not seen to yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Pending {
+    /// The verb by which it was made.
+    request: Request,
+    /// When; nothing where the file system does not tell.
+    since: Option<Timestamp>,
 }
 
 /// A release.
@@ -82,7 +95,9 @@ impl Status {
     pub fn load(root: &Path, state: Option<&Path>) -> Result<Self, AgentError> {
         let place = Place::find(root, state)?;
         let agent = place.agent()?;
-        // In the order in which they are written: a release may be deployed in between.
+        // In the order in which they are written: a request may be seen to and a release deployed
+        // in between.
+        let requests = pending(&place)?;
         let record: Option<Record> = load(&place.state)?;
         let entry: Entry = load(&place.journal)?.unwrap_or_default();
         let deployed = record.map(|record| entry.known(record).into());
@@ -93,6 +108,8 @@ impl Status {
             step: entry.step,
             release: entry.release.map(Known::from),
             unfinished: entry.unfinished,
+            requests,
+            wanted: entry.wanted,
             history: entry.history.into_iter().map(Known::from).collect(),
             bad: entry.bad,
             scripts: entry.hooks,
@@ -108,6 +125,23 @@ impl Status {
         let release = self.release.as_ref();
         doing(self.step, release.map(ToString::to_string))
     }
+}
+
+fn pending(place: &Place) -> Result<Vec<Pending>, AgentError> {
+    let mut found = Vec::new();
+    for request in [Request::Retry, Request::Rollback] {
+        let path = place.request(request);
+        match fs::metadata(&path) {
+            Ok(file) => {
+                let since = file.modified().ok();
+                let since = since.and_then(|time| Timestamp::try_from(time).ok());
+                found.push(Pending { request, since });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(AgentError::io("read", path)(error)),
+        }
+    }
+    Ok(found)
 }
 
 /// Returns in words what an agent does, or did when it was ended.
@@ -149,6 +183,19 @@ impl fmt::Display for Status {
         writeln!(formatter, "journal: {}", self.doing())?;
         if let Some(id) = &self.unfinished {
             writeln!(formatter, "unfinished: the script was begun for {id}")?;
+        }
+        for Pending { request, since } in &self.requests {
+            write!(formatter, "asked for: {}", request.name())?;
+            if let Some(since) = since {
+                write!(formatter, " at {since:.0}")?;
+            }
+            writeln!(formatter, ", not seen to yet")?;
+        }
+        if !self.requests.is_empty() && !self.running {
+            writeln!(formatter, "hint: no agent runs; the next one sees to it")?;
+        }
+        if let Some(id) = &self.wanted {
+            writeln!(formatter, "wanted back: {id}")?;
         }
         for bad in &self.bad {
             writeln!(
@@ -285,8 +332,40 @@ check: exited with status 7 at 2026-01-02T03:04:05Z, for {b}
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!(json["deployed"]["id"], a.to_string());
         assert_eq!(json["running"], false);
+        assert_eq!(json["requests"], serde_json::json!([]));
+        assert_eq!(json["wanted"], serde_json::Value::Null);
         assert_eq!(json["bad"][0]["why"], "it was");
         assert_eq!(json["scripts"]["check"]["output"][1], "a\tb");
+
+        let asked = |name: &str| {
+            let file = fs::File::create(place.path().join(name)).unwrap();
+            file.set_modified(time.into()).unwrap();
+        };
+        asked("rollback");
+        asked("retry");
+        let wanting = Entry {
+            wanted: Some(b.clone()),
+            ..Entry::default()
+        };
+        let json = serde_json::to_vec(&wanting).unwrap();
+        fs::write(place.path().join("journal.json"), json).unwrap();
+        let status = Status::load(place.path(), None).unwrap();
+        let said = format!(
+            "asked for: retry at 2026-01-02T03:04:05Z, not seen to yet
+asked for: rollback at 2026-01-02T03:04:05Z, not seen to yet
+hint: no agent runs; the next one sees to it
+wanted back: {b}
+"
+        );
+        assert!(status.to_string().ends_with(&said), "{status}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["requests"][1]["request"], "rollback");
+        assert_eq!(json["requests"][1]["since"], time.to_string());
+        assert_eq!(json["wanted"], b.to_string());
+        let directory = Directory::open(place.path(), None).unwrap();
+        let status = Status::load(place.path(), None).unwrap().to_string();
+        assert!(status.contains(", not seen to yet\nwanted"));
+        drop(directory);
 
         fs::write(place.path().join("journal.json"), "{ no json").unwrap();
         let error = Status::load(place.path(), None).unwrap_err();
