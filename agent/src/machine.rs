@@ -13,7 +13,8 @@
 //! everything that is there already is passed over; meanwhile the channel is watched, and
 //! another release takes the place of the failing one. From `switch` on the script is not run
 //! again. A check that says no, and a script that does where that is wanted, lead to `undo`:
-//! the host goes back to what is deployed, and the release to the bad-list.
+//! the host goes back to what is deployed, and the release to the bad-list. While that fails, a
+//! newer release is as good a way out: the two are tried in turn.
 
 mod channel;
 mod undo;
@@ -204,6 +205,7 @@ impl State {
             Step::Clean => return self.finished(),
             Step::Undo => Resume::Undo,
         };
+        let (target, resume) = self.in_turn(&target, step).unwrap_or((target, resume));
         self.wait(target, failures, resume)
     }
 

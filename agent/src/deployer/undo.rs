@@ -23,7 +23,13 @@ impl<S: Source> Deployer<S> {
         bad: bool,
         stop: &Stop,
     ) -> Result<(), AgentError> {
-        let release = self.remembered(failed);
+        let mut release = self.remembered(failed);
+        if release.record.release.is_none() {
+            // A newer release, which was tried meanwhile, has taken its place in the journal.
+            let journal = self.journal();
+            let known = journal.entry().bad.iter().find(|bad| bad.id == *failed);
+            release.record.release = known.and_then(|bad| bad.release.clone());
+        }
         let why = memory.refusal.as_ref().filter(|(id, _)| id == failed);
         let condemned = bad.then(|| Bad {
             id: failed.clone(),

@@ -12,7 +12,13 @@ impl State {
         match event {
             Event::Seen(id) => {
                 let mut actions = self.heard();
-                actions.extend(self.seen(id, waiting));
+                match waiting {
+                    // Known, and not a better way out: its turn comes.
+                    Some((_, Resume::Undo)) if self.seen.as_ref() == Some(&id) => {
+                        actions.push(self.look(Pause::None));
+                    }
+                    waiting => actions.extend(self.seen(id, waiting)),
+                }
                 actions
             }
             Event::Unchanged { waited } => {

@@ -2,7 +2,7 @@
 //! then not tried again, and how it is forgiven; and from the deployed one to the one before it,
 //! when somebody wants that. Part of `machine`.
 
-use super::{Action, Exit, Id, Pause, Phase, Report, Resume, State, Step};
+use super::{Action, Exit, Id, Pause, Pending, Phase, Report, Resume, State, Step};
 
 impl State {
     /// The release is not to be deployed again, and the host goes back.
@@ -34,6 +34,25 @@ impl State {
             Some(seen) => self.seen(seen, None),
         });
         actions
+    }
+
+    /// What is tried in the place of a step that failed, where the host is on its way back: that
+    /// way and the release that the channel has by now, in turn, since either may stay out of
+    /// reach for long.
+    pub(super) fn in_turn(&self, target: &Id, step: Step) -> Option<Pending> {
+        match step {
+            Step::Fetch | Step::Stage | Step::Prepare if self.seen.as_ref() == Some(target) => {
+                let left = self.unfinished.clone();
+                let left = left.filter(|left| self.bad.contains(left))?;
+                Some((left, Resume::Undo))
+            }
+            Step::Undo => {
+                let newer = self.seen.clone();
+                let newer = newer.filter(|newer| !self.bad.contains(newer))?;
+                Some((newer, Resume::Fetch))
+            }
+            _ => None,
+        }
     }
 
     /// Whether the host may be brought from the deployed release to this one.

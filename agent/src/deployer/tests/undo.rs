@@ -220,6 +220,53 @@ async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_fo
 }
 
 #[tokio::test]
+async fn way_back_is_tried_while_a_newer_release_does_not_come() {
+    let host = Host::new();
+    let first = host.release(1);
+    assert_eq!(host.look().await, Exit::Success);
+    let second = host.release(2);
+    for id in [&first, &second] {
+        host.mark("fail", id);
+    }
+    let agent = host.follow(OnFailure::Undo);
+    until("the way back to fail", || host.runs().len() >= 3).await;
+    let known: Vec<_> = host.source.blobs.lock().unwrap().keys().cloned().collect();
+    let third = host.release(3);
+    // Its layers are not there, and what describes it is.
+    let missing: Vec<_> = {
+        let mut blobs = host.source.blobs.lock().unwrap();
+        let new = |digest: &Digest, bytes: &mut Vec<u8>| {
+            !known.contains(digest) && bytes.first() != Some(&b'{')
+        };
+        blobs.extract_if(.., new).collect()
+    };
+    assert_eq!(missing.len(), 1);
+    let fetched = host.source.fetched.load(Ordering::Relaxed);
+    let fetches = || host.source.fetched.load(Ordering::Relaxed) - fetched;
+    until("the newer one to be tried", || fetches() >= 1).await;
+    let runs = host.runs().len();
+    until("the way back to be tried again", || {
+        host.runs().len() > runs
+    })
+    .await;
+    until("both to be tried again", || fetches() >= 2).await;
+    host.unmark("fail", &first);
+    until("the host to be back", || host.entry().unfinished.is_none()).await;
+    assert_eq!(host.directory_current(), first);
+    assert_eq!(host.state().id, first);
+    host.source.blobs.lock().unwrap().extend(missing);
+    until("the third release", || host.state().id == third).await;
+    assert_eq!(agent.end().await, Exit::Success);
+    host.assert_on(&third);
+    assert_eq!(host.runs().last(), Some(&format!("{first} {third}")));
+    let bad = host.entry().bad;
+    assert_eq!(
+        (&bad[0].id, bad[0].release.as_deref()),
+        (&second, Some("v2"))
+    );
+}
+
+#[tokio::test]
 async fn first_release_that_is_refused_leaves_nothing_deployed() {
     let mut host = Host::new();
     host.hook("check", CHECK);

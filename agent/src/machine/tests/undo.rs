@@ -146,9 +146,53 @@ fn a_way_back_that_fails_is_tried_again_until_a_newer_release_comes() {
     // Back to what failed: the host has to go back as well.
     let (_, actions) = play(
         Mode::Follow,
-        &with(events, &[Event::Failed, Event::Seen(id('b'))]),
+        &with(events, &[Event::Failed, Event::Seen(id('b')), Event::Retry]),
     );
     assert_eq!(actions.last(), Some(&undo('b', Some('a'), true)));
+}
+
+#[test]
+fn a_way_back_that_fails_and_a_newer_release_that_does_not_come_are_tried_in_turn() {
+    let mut events = with(
+        checking(),
+        &[Event::Refused, Event::Refused, Event::Seen(id('c'))],
+    );
+    for failures in [1, 2, 2] {
+        // Whatever of it fails before its script is begun.
+        for course in [
+            &[Event::Failed][..],
+            &[Event::Done, Event::Failed],
+            &[Event::Done, Event::Done, Event::Refused],
+        ] {
+            let (state, actions) = play(Mode::Follow, &with(events.clone(), course));
+            let (resume, pause) = (Resume::Undo, Pause::None);
+            let known = Some(id('c'));
+            assert_eq!(
+                actions,
+                [
+                    Action::Retry { failures, resume },
+                    Action::Watch { known, pause }
+                ]
+            );
+            assert_eq!(state.unfinished(), Some(&id('b')));
+        }
+        events.extend([Event::Failed, Event::Seen(id('c')), Event::Retry]);
+        let (_, actions) = play(Mode::Follow, &events);
+        assert_eq!(actions, [undo('b', Some('a'), true)]);
+        // The way back leads to where the newer one is deployed from.
+        let (state, actions) = play(Mode::Follow, &with(events.clone(), &[Event::Done]));
+        assert_eq!(actions.last(), Some(&Action::Work(Work::Fetch(id('c')))));
+        assert_eq!(state.unfinished(), None);
+        events.extend([Event::Refused, Event::Retry]);
+        let (_, actions) = play(Mode::Follow, &events);
+        assert_eq!(actions, [Action::Work(Work::Fetch(id('c')))]);
+    }
+    events.extend(vec![Event::Done; 8]);
+    let (state, _) = play(Mode::Follow, &events);
+    assert_eq!(
+        (state.deployed(), state.unfinished()),
+        (Some(&id('c')), None)
+    );
 }
 
 #[test]
