@@ -247,6 +247,75 @@ fn trees_on_a_file_system_that_became_read_only_stay_as_they_are() {
     comes(&desk, "two");
 }
 
+/// Whether the host's agent has nothing to do.
+fn is_idle(desk: &Desk) -> bool {
+    let status = desk.run(Program::Agent.path());
+    let status = status
+        .args(["status", "-dir", "host", "-output", "json"])
+        .ok();
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    status["step"] == "idle"
+}
+
+#[test]
+fn agent_whose_directory_becomes_read_only_goes_on_when_it_is_not_any_more() {
+    const TEST: &str = "agent_whose_directory_becomes_read_only_goes_on_when_it_is_not_any_more";
+    /// Says where it is, and waits to be let on where somebody holds it there.
+    fn gate(name: &str) -> String {
+        format!(
+            "echo \"$NEWID\" >>$HOME/{name}; while [ -e $HOME/hold-{name} ]; do sleep 0.02; done"
+        )
+    }
+    // Before anything is begun, after the script has run, and after the switch.
+    for (held, live) in [
+        (None, "one"),
+        (Some("runs"), "one"),
+        (Some("checks"), "two"),
+    ] {
+        let registry = Registry::start();
+        let desk = Desk::stocked(registry.address());
+        let [script, check] =
+            ["runs", "checks"].map(|name| desk.script(&format!("{name}.sh"), &gate(name)));
+        let check = check.display().to_string();
+        let flags = ["-poll", "50ms", "-check", &check];
+        let agent = desk.agent("project", "host", &script, &flags);
+        wait::until_true("the first release", || {
+            desk.path("host/state.json").exists()
+        });
+        let lines = |name: &str| desk.read(name).lines().count();
+        if let Some(name) = held {
+            desk.write(&format!("hold-{name}"), "");
+            desk.change("project", "code", "v2");
+            wait::until_true("the second release to be begun", || lines(name) == 2);
+        }
+        let path = desk.path("host");
+        let Some(mount) = Mount::read_only(TEST, &path) else {
+            return;
+        };
+        match held {
+            Some(name) => std::fs::remove_file(desk.path(&format!("hold-{name}"))).unwrap(),
+            None => desk.change("project", "code", "v2"),
+        }
+        let path = path.display().to_string();
+        wait::until_true("the reason in the log", || {
+            let log = agent.log();
+            log.lines()
+                .any(|line| line.contains("Read-only file system") && line.contains(&path))
+        });
+        assert_eq!(program(&desk), live);
+        let status = desk
+            .run(Program::Agent.path())
+            .args(["status", "-dir", "host"]);
+        assert!(status.ok().stdout.contains("agent: runs"));
+        drop(mount);
+        wait::until_true("the second release, when it can be written again", || {
+            program(&desk) == "two" && is_idle(&desk)
+        });
+        // A script that had succeeded is not run again.
+        assert_eq!(lines("runs"), 2);
+    }
+}
+
 #[test]
 fn directory_that_cannot_be_written_is_named_at_the_start() {
     let registry = Registry::start();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use deploy_tests::peers;
+use deploy_tests::{peers, wait};
 
 /// A file system that is mounted. Dropping it takes it away; whoever works there has to have ended.
 #[derive(Debug)]
@@ -55,6 +55,24 @@ impl Mount {
             return None;
         }
         Some(Self { path })
+    }
+
+    /// Mounts what is at a directory once more over it, read-only. A file system that somebody writes to cannot be made
+    /// read-only but by itself, when it finds itself damaged; whoever comes by a path finds the same here.
+    pub(crate) fn read_only(test: &str, path: impl Into<PathBuf>) -> Option<Self> {
+        let path = path.into();
+        let mut bind = Command::new("mount");
+        if run(bind.arg("--bind").args([&path, &path])).is_err() {
+            peers::skip(test, "the right to mount file systems");
+            return None;
+        }
+        let mount = Self { path };
+        wait::until_true("nobody writes there who has come since", || {
+            let mut remount = Command::new("mount");
+            remount.args(["-o", "remount,bind,ro"]);
+            run(remount.arg(&mount.path)).is_ok()
+        });
+        Some(mount)
     }
 
     /// Where it is.
