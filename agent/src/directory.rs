@@ -1,5 +1,5 @@
 //! The agent's directory: where everything lies, who holds it, which tree is the current one.
-//! The only place that joins its paths.
+//! The only place that joins its paths, with its parts.
 //!
 //! ```text
 //! lock                      held while an agent works here, with its process id
@@ -13,18 +13,21 @@
 //! current                   → unpacked/<id>
 //! ```
 
+mod lock;
+mod place;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use deploy_spec::Digest;
 use deployctl::archive::remove_tree;
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
+
+pub(crate) use lock::{Lock, Taken};
+pub(crate) use place::Place;
 
 use crate::{
     error::AgentError,
@@ -39,6 +42,8 @@ const WORK: &str = "work";
 const STATE: &str = "state.json";
 const JOURNAL: &str = "journal.json";
 const UNPACKED: &str = "unpacked";
+/// Trees under this name are being made.
+const STAGING: &str = ".staging-";
 
 /// What an agent can be asked for: a file, which is there until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,14 +65,6 @@ impl Request {
     }
 }
 
-/// Trees under this name are being made.
-const STAGING: &str = ".staging-";
-/// More than any process id has.
-const PID_DIGITS: u64 = 20;
-/// How often the lock is tried: whoever asks who is there has it for a moment.
-const LOCK_TRIES: u32 = 10;
-const BETWEEN_TRIES: Duration = Duration::from_millis(10);
-
 /// A directory that this process, and no other agent, works in; released when dropped.
 #[derive(Debug)]
 pub struct Directory {
@@ -75,23 +72,6 @@ pub struct Directory {
     state: PathBuf,
     /// None of a process that only has a turn beside the agent.
     _lock: Option<Lock>,
-}
-
-/// A lock of a directory, held until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Lock(File);
-
-/// Whose turn it is, where it is somebody else's: its process, where the file says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Taken(pub(crate) Option<u32>);
-
-impl Drop for Lock {
-    /// Gives the lock back at once. Closing the file would not do: a process that was forked
-    /// and has not become its program yet has it open too, and would go on holding the lock.
-    fn drop(&mut self) {
-        // Where this fails, the end of the process gives it back.
-        let _ = flock(&self.0, FlockOperation::Unlock);
-    }
 }
 
 impl Directory {
@@ -106,7 +86,7 @@ impl Directory {
         let root = root
             .canonicalize()
             .map_err(AgentError::io("open directory", root))?;
-        let lock = lock(&root)?;
+        let lock = Lock::take(&root)?;
         let state = match state {
             Some(state) => writable_place(state)?,
             None => root.join(STATE),
@@ -134,26 +114,7 @@ impl Directory {
     /// Takes the turn to do something here. The agent takes one for each step, and gives way in
     /// between; the system gives it back when the process ends, however it ends.
     pub(crate) fn turn(&self) -> Result<Result<Lock, Taken>, AgentError> {
-        let path = self.root.join(WORK);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let opened = options.open(&path).or_else(|error| match error.kind() {
-            // Whoever may only look takes turns as well.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                File::open(&path)
-            }
-            _ => Err(error),
-        });
-        let mut file = opened.map_err(AgentError::io("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {
-                // Who it is helps those who wait, and nothing depends on it.
-                let _ = sign(&mut file);
-                Ok(Ok(Lock(file)))
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Err(Taken(holder(&mut file)))),
-            Err(errno) => Err(AgentError::io("lock", path)(errno.into())),
-        }
+        Lock::take_turn(self.root.join(WORK))
     }
 
     /// Returns the directory itself, absolute.
@@ -309,79 +270,6 @@ impl Directory {
     }
 }
 
-/// The directory of an agent, seen from outside: read, and never locked for longer than a
-/// moment.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) root: PathBuf,
-    pub(crate) state: PathBuf,
-    pub(crate) journal: PathBuf,
-    lock: PathBuf,
-}
-
-impl Place {
-    /// Returns the directory that an agent works in, or has worked in.
-    ///
-    /// # Errors
-    /// [`AgentError::NoAgent`] where none ever has; [`AgentError::Io`].
-    pub(crate) fn find(root: &Path, state: Option<&Path>) -> Result<Self, AgentError> {
-        let no_agent = || AgentError::NoAgent {
-            directory: root.to_owned(),
-        };
-        let lock = root.join(LOCK);
-        match lock.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Err(no_agent()),
-            Err(error) => return Err(AgentError::io("read", lock)(error)),
-        }
-        let root = root
-            .canonicalize()
-            .map_err(AgentError::io("open directory", root))?;
-        Ok(Self {
-            state: state.map_or_else(|| root.join(STATE), Path::to_owned),
-            journal: root.join(JOURNAL),
-            lock: root.join(LOCK),
-            root,
-        })
-    }
-
-    /// Returns the file of a request.
-    pub(crate) fn request(&self, request: Request) -> PathBuf {
-        self.root.join(request.name())
-    }
-
-    /// Whether the tree of a release is there.
-    pub(crate) fn has_tree(&self, id: &Digest) -> bool {
-        self.root.join(UNPACKED).join(id.file_name()).is_dir()
-    }
-
-    /// Returns whether an agent works there, and its process, where the lock says so.
-    pub(crate) fn agent(&self) -> Result<Option<Option<u32>>, AgentError> {
-        let mut file = File::open(&self.lock).map_err(AgentError::io("open", &self.lock))?;
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                drop(Lock(file));
-                Ok(None)
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(holder(&mut file))),
-            Err(errno) => Err(AgentError::io("lock", &self.lock)(errno.into())),
-        }
-    }
-
-    /// Whether a process has the lock file open. A number alone says nothing: it may be that of
-    /// a process in another container.
-    pub(crate) fn is_open_in(&self, pid: u32) -> bool {
-        let identity = |path: &Path| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.dev(), metadata.ino()))
-        };
-        let lock = identity(&self.lock);
-        let files = fs::read_dir(format!("/proc/{pid}/fd"));
-        let files = files.into_iter().flatten().flatten();
-        lock.is_some() && { files }.any(|file| identity(&file.path()) == lock)
-    }
-}
-
 /// Returns names and paths in a directory; names that are no text are none of the agent's.
 pub(crate) fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, AgentError> {
     let mut entries = Vec::new();
@@ -415,50 +303,6 @@ fn writable_place(path: &Path) -> Result<PathBuf, AgentError> {
         Ok(parent.join(name))
     };
     place().map_err(AgentError::io("write state file", path))
-}
-
-/// Takes the lock and writes who holds it. The system gives it back when the process ends,
-/// however it ends.
-fn lock(root: &Path) -> Result<Lock, AgentError> {
-    let path = root.join(LOCK);
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(AgentError::io("open", &path))?;
-    let mut tries = 1;
-    while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if errno != rustix::io::Errno::WOULDBLOCK {
-            return Err(AgentError::io("lock", path)(errno.into()));
-        }
-        if tries == LOCK_TRIES {
-            return Err(AgentError::Locked {
-                directory: root.to_owned(),
-                holder: holder(&mut file),
-            });
-        }
-        tries += 1;
-        std::thread::sleep(BETWEEN_TRIES);
-    }
-    sign(&mut file).map_err(AgentError::io("write", path))?;
-    Ok(Lock(file))
-}
-
-/// Writes who holds a lock into its file.
-fn sign(file: &mut File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())
-}
-
-/// Returns who holds the lock, where the file says so: a holder that has not written yet stays
-/// unnamed.
-fn holder(file: &mut File) -> Option<u32> {
-    let mut text = String::new();
-    file.take(PID_DIGITS).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
 }
 
 #[cfg(test)]
