@@ -67,11 +67,7 @@ impl Mount {
             return None;
         }
         let mount = Self { path };
-        wait::until_true("nobody writes there who has come since", || {
-            let mut remount = Command::new("mount");
-            remount.args(["-o", "remount,bind,ro"]);
-            run(remount.arg(&mount.path)).is_ok()
-        });
+        mount.change("bind,ro");
         Some(mount)
     }
 
@@ -80,15 +76,25 @@ impl Mount {
         &self.path
     }
 
-    /// Changes its options, such as `size=64m`, `ro` or `rw`.
+    /// Changes its options, such as `size=64m`, `ro` or `rw`. It is made read-only once nobody writes to it: who has
+    /// done what a scenario waits for may still be putting things away.
     ///
     /// # Panics
     /// When the system does not do it.
     #[track_caller]
     pub(crate) fn change(&self, options: &str) {
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &format!("remount,{options}")]);
-        run(mount.arg(&self.path)).unwrap_or_else(|error| panic!("{error:#}"));
+        let change = || {
+            let mut mount = Command::new("mount");
+            mount.args(["-o", &format!("remount,{options}")]);
+            run(mount.arg(&self.path))
+        };
+        if options.split(',').any(|option| option == "ro") {
+            wait::until_true("nobody writes to what is to be read-only", || {
+                change().is_ok()
+            });
+        } else {
+            change().unwrap_or_else(|error| panic!("{error:#}"));
+        }
     }
 }
 
