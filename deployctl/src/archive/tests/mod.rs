@@ -8,6 +8,7 @@ mod inspected;
 mod layered;
 mod linked;
 mod packed;
+mod pieces;
 mod returned;
 mod taken_over;
 mod written;
