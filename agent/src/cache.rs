@@ -16,7 +16,7 @@ use crate::{
     directory::{Directory, entries},
     error::AgentError,
     file::sync_directory,
-    source::Source,
+    source::{Download, Source},
 };
 
 /// Ends the names of files that are not complete.
@@ -105,7 +105,13 @@ impl Cache {
         }
         let directory = self.create_directory(digest)?;
         let part = self.part(digest);
-        source.fetch(digest, size, &part, progress).await?;
+        let download = Download {
+            digest,
+            size,
+            path: &part,
+            progress,
+        };
+        source.fetch(download).await?;
         fs::rename(&part, &path).map_err(AgentError::io("rename", &part))?;
         sync_directory(&directory)?;
         Ok(true)

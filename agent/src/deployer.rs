@@ -255,7 +255,6 @@ impl<S: Source> Deployer<S> {
             other => other,
         };
         if let Err(error) = &result {
-            self.directory.remove_leftovers()?;
             self.make_room(error, &release);
         }
         result
@@ -285,8 +284,17 @@ impl<S: Source> Deployer<S> {
                     id: id.clone(),
                     source,
                 },
+            });
+            let published = unpacked.and_then(|unpacked| {
+                directory.publish(&staging, &id)?;
+                Ok(unpacked)
+            });
+            let unpacked = published.inspect_err(|_| {
+                // Why there is no tree is what counts; the next attempt begins with this as well.
+                if let Err(error) = directory.remove_staging() {
+                    tracing::warn!("cannot remove what was staged: {}", chain(&error));
+                }
             })?;
-            directory.publish(&staging, &id)?;
             tracing::info!(
                 release.id = %id,
                 files = unpacked.files,

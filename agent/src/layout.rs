@@ -4,18 +4,18 @@
 use std::{
     fs::File,
     io::{self, Read, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Hasher, Prefix};
 use deployctl::{
-    client::{Progress, forget_download},
+    client::forget_download,
     layout::{Content, LayoutError, named},
 };
 
-use crate::source::{Look, Source, SourceError};
+use crate::source::{Download, Look, Source, SourceError};
 
 /// Manifests are at most so large, as registries have it.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -119,16 +119,19 @@ impl Source for LayoutSource {
             .await
     }
 
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
-        let (digest, path, progress) = (digest.clone(), path.to_owned(), progress.clone());
-        self.blocking(move |content| copy(content, &digest, size, &path, &progress))
-            .await
+    async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
+        let (digest, path) = (download.digest.clone(), download.path.to_owned());
+        let (size, progress) = (download.size, download.progress.clone());
+        let copied = move |content: &dyn Content| {
+            let download = Download {
+                digest: &digest,
+                size,
+                path: &path,
+                progress: &progress,
+            };
+            copy(content, download)
+        };
+        self.blocking(copied).await
     }
 }
 
@@ -159,13 +162,13 @@ fn read(content: &dyn Content, digest: &Digest, limit: u64) -> Result<Vec<u8>, L
 
 /// Copies a blob to a file, verified and synced. What the file held does not count: reading it
 /// again costs as much as copying it again.
-fn copy(
-    content: &dyn Content,
-    digest: &Digest,
-    size: u64,
-    path: &Path,
-    progress: &Progress,
-) -> Result<(), LayoutSourceError> {
+fn copy(content: &dyn Content, download: Download<'_>) -> Result<(), LayoutSourceError> {
+    let Download {
+        digest,
+        size,
+        path,
+        progress,
+    } = download;
     let failed = |source| LayoutSourceError::Copy {
         path: path.to_owned(),
         source,
@@ -213,7 +216,7 @@ fn verify(expected: &Digest, found: Digest) -> Result<(), LayoutSourceError> {
 #[cfg(test)]
 mod tests {
     use deploy_spec::media_type;
-    use deployctl::layout::Layout;
+    use deployctl::{client::Progress, layout::Layout};
 
     use super::*;
 
@@ -267,28 +270,25 @@ mod tests {
         let target = place.path().join("target");
         // What a registry has sent before does not count.
         std::fs::write(place.path().join("target.state"), "of other bytes").unwrap();
-        source
-            .fetch(&digest, 7, &target, &Progress::none())
-            .await
-            .unwrap();
+        let download = Download {
+            digest: &digest,
+            size: 7,
+            path: &target,
+            progress: &Progress::none(),
+        };
+        source.fetch(download).await.unwrap();
         assert!(!place.path().join("target.state").exists());
         assert_eq!(std::fs::read(&target).unwrap(), b"content");
         for damaged in [&b"contenT"[..], b"content and more", b"con"] {
             std::fs::write(layout.blob_path(&digest), damaged).unwrap();
-            let error = source
-                .fetch(&digest, 7, &target, &Progress::none())
-                .await
-                .unwrap_err();
+            let error = source.fetch(download).await.unwrap_err();
             assert!(error.to_string().contains("damaged"), "{error}");
             assert!(!target.exists());
             let descriptor = Descriptor::new(media_type::IMAGE_CONFIG, digest.clone(), 7);
             source.document(&descriptor, 100).await.unwrap_err();
         }
         std::fs::remove_file(layout.blob_path(&digest)).unwrap();
-        let error = source
-            .fetch(&digest, 7, &target, &Progress::none())
-            .await
-            .unwrap_err();
+        let error = source.fetch(download).await.unwrap_err();
         assert!(error.to_string().contains("does not have"), "{error}");
     }
 }

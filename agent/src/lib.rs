@@ -45,7 +45,7 @@ pub use registry::RegistrySource;
 pub use requests::{Asked, retry, rollback};
 pub use room::NoRoom;
 pub use runner::{Executor, Outcome, Runner, Signal, Signals};
-pub use source::{AnySource, Look, Source, SourceError};
+pub use source::{AnySource, Download, Look, Source, SourceError};
 pub use status::Status;
 pub use stop::Stop;
 pub use verify::{Extra, Verified, Verifying};

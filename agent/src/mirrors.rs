@@ -1,12 +1,11 @@
 //! A source whose content may come from elsewhere: blobs from mirrors, in order, before the
 //! source itself is asked. Made by `main`.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use deploy_spec::{Descriptor, Digest};
-use deployctl::client::Progress;
 
-use crate::source::{Look, Source, SourceError};
+use crate::source::{Download, Look, Source, SourceError};
 
 /// A source and its mirrors.
 ///
@@ -54,23 +53,17 @@ impl<S: Source> Source for Mirrored<S> {
         self.source.document(descriptor, limit).await
     }
 
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
+    async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
         for mirror in &self.mirrors {
-            match mirror.fetch(digest, size, path, progress).await {
+            match mirror.fetch(download).await {
                 Ok(()) => return Ok(()),
                 // Nobody else has another disk.
                 Err(error) if error.is_storage_full() => return Err(error),
                 // What came of it stays in the file, and the next one sends the rest.
-                Err(error) => passed_on(mirror, digest, &error),
+                Err(error) => passed_on(mirror, download.digest, &error),
             }
         }
-        self.source.fetch(digest, size, path, progress).await
+        self.source.fetch(download).await
     }
 }
 
@@ -81,6 +74,8 @@ mod tests {
         io::{self, Write},
         sync::{Arc, Mutex},
     };
+
+    use deployctl::client::Progress;
 
     use super::*;
 
@@ -116,13 +111,8 @@ mod tests {
             }
         }
 
-        async fn fetch(
-            &self,
-            _: &Digest,
-            _: u64,
-            path: &Path,
-            _: &Progress,
-        ) -> Result<(), SourceError> {
+        async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
+            let path = download.path;
             self.asked.lock().unwrap().push(self.name);
             let there = fs::metadata(path).map_or(0, |metadata| metadata.len() as usize);
             let mut file = OpenOptions::new().append(true).create(true).open(path);
@@ -149,10 +139,13 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("blob");
         let digest = Digest::sha256(CONTENT);
-        source
-            .fetch(&digest, 10, &path, &Progress::none())
-            .await
-            .unwrap();
+        let download = Download {
+            digest: &digest,
+            size: 10,
+            path: &path,
+            progress: &Progress::none(),
+        };
+        source.fetch(download).await.unwrap();
         assert_eq!(fs::read(&path).unwrap(), CONTENT);
         let take = || std::mem::take(&mut *asked.lock().unwrap());
         assert_eq!(take(), ["empty", "half", "whole"]);
@@ -163,10 +156,7 @@ mod tests {
         );
         let source = Mirrored::new(sends("source", 10), vec![sends("half", 5)]);
         fs::remove_file(&path).unwrap();
-        source
-            .fetch(&digest, 10, &path, &Progress::none())
-            .await
-            .unwrap();
+        source.fetch(download).await.unwrap();
         assert_eq!(take(), ["half", "source"]);
     }
 }

@@ -1,11 +1,11 @@
 //! A configuration's repository in an OCI registry, as a source. Made by `main`.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Prefix, Tag};
-use deployctl::client::{ClientError, Progress, Registry, Repository, Watched};
+use deployctl::client::{ClientError, Registry, Repository, Watched};
 
-use crate::source::{Look, Source, SourceError};
+use crate::source::{Download, Look, Source, SourceError};
 
 /// Follows one channel of one configuration.
 #[derive(Clone, Debug)]
@@ -55,13 +55,13 @@ impl Source for RegistrySource {
         Ok(bytes.map_err(failed)?.to_vec())
     }
 
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
+    async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
+        let Download {
+            digest,
+            size,
+            path,
+            progress,
+        } = download;
         self.repository
             .download(digest, Some(size), path, progress)
             .await

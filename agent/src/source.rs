@@ -79,6 +79,20 @@ impl SourceError {
     }
 }
 
+/// A blob that is to come into a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Download<'a> {
+    /// Which blob.
+    pub digest: &'a Digest,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The file, which holds the blob's beginning if it exists.
+    pub path: &'a Path,
+    /// Told when the file may have grown. Whoever reads it along keeps it open, and may see bytes
+    /// that prove to be wrong, or that are written anew.
+    pub progress: &'a Progress,
+}
+
 /// One channel of one configuration, and the content of its releases.
 pub trait Source: Send + Sync + 'static {
     /// Returns how people know the channel, for logs.
@@ -99,17 +113,10 @@ pub trait Source: Send + Sync + 'static {
         limit: u64,
     ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
 
-    /// Brings a blob into the file at `path`, which holds its beginning if it exists. When it
-    /// returns, the file is the blob, verified and on stable storage. Tells `progress` when the
-    /// file may have grown; whoever reads it along keeps it open, and may see bytes that prove to
-    /// be wrong, or that are written anew.
-    fn fetch(
-        &self,
-        digest: &Digest,
-        size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> impl Future<Output = Result<(), SourceError>> + Send;
+    /// Brings a blob into a file. When it returns, the file is the blob, verified and on stable
+    /// storage.
+    fn fetch(&self, download: Download<'_>)
+    -> impl Future<Output = Result<(), SourceError>> + Send;
 }
 
 /// A source of either kind.
@@ -143,16 +150,10 @@ impl Source for AnySource {
         }
     }
 
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
+    async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
         match self {
-            Self::Registry(source) => source.fetch(digest, size, path, progress).await,
-            Self::Layout(source) => source.fetch(digest, size, path, progress).await,
+            Self::Registry(source) => source.fetch(download).await,
+            Self::Layout(source) => source.fetch(download).await,
         }
     }
 }

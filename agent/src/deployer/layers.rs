@@ -58,9 +58,6 @@ impl<S: Source> Deployer<S> {
             }
         };
         let (fetched, unpacked) = tokio::join!(fetching, unpacking);
-        if unpacked.is_err() {
-            self.directory.remove_leftovers()?;
-        }
         fetched?;
         match unpacked {
             Err(AgentError::Interrupted) if stop.is_stopped() => Err(AgentError::Interrupted),

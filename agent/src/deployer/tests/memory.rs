@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Write},
-    path::Path,
     sync::{
         Mutex as Guarded,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,14 +12,11 @@ use std::{
 };
 
 use deploy_spec::{Descriptor, Digest, release::Image};
-use deployctl::{
-    archive::{PackOptions, pack},
-    client::Progress,
-};
+use deployctl::archive::{PackOptions, pack};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::source::{Look, SourceError};
+use crate::source::{Download, Look, SourceError};
 
 /// Where a transfer stops when half of it is done.
 #[derive(Default)]
@@ -126,13 +122,13 @@ impl Source for Memory {
         self.blob(&descriptor.digest)
     }
 
-    async fn fetch(
-        &self,
-        digest: &Digest,
-        _size: u64,
-        path: &Path,
-        progress: &Progress,
-    ) -> Result<(), SourceError> {
+    async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
+        let Download {
+            digest,
+            path,
+            progress,
+            ..
+        } = download;
         self.fetched.fetch_add(1, Ordering::Relaxed);
         if let Some(meeting) = &self.meeting {
             meeting.wait().await;

@@ -172,8 +172,8 @@ async fn way_back_that_fails_is_gone_on_with_by_the_next_run() {
     host.assert_on(&third);
 }
 
-#[tokio::test]
-async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_forgiven() {
+/// A host with a release, and the next one, whose script says no on both ways.
+async fn between_two_releases() -> (Host, [Digest; 2]) {
     let host = Host::new();
     let first = host.release(1);
     assert_eq!(host.look().await, Exit::Success);
@@ -181,6 +181,12 @@ async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_fo
     for id in [&first, &second] {
         host.mark("fail", id);
     }
+    (host, [first, second])
+}
+
+#[tokio::test]
+async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_forgiven() {
+    let (host, [first, second]) = between_two_releases().await;
     let agent = host.follow(OnFailure::Undo);
     // There, and twice in vain back.
     until("the way back to fail twice", || host.runs().len() >= 4).await;
@@ -221,13 +227,7 @@ async fn following_goes_on_with_a_way_back_that_fails_and_tries_again_what_is_fo
 
 #[tokio::test]
 async fn way_back_is_tried_while_a_newer_release_does_not_come() {
-    let host = Host::new();
-    let first = host.release(1);
-    assert_eq!(host.look().await, Exit::Success);
-    let second = host.release(2);
-    for id in [&first, &second] {
-        host.mark("fail", id);
-    }
+    let (host, [first, second]) = between_two_releases().await;
     let agent = host.follow(OnFailure::Undo);
     until("the way back to fail", || host.runs().len() >= 3).await;
     let known: Vec<_> = host.source.blobs.lock().unwrap().keys().cloned().collect();
