@@ -4,8 +4,7 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use deploy_spec::{Channel, ConfigurationName, Prefix, arguments::bytes};
-use deployctl::client::Fingerprint;
+use deploy_spec::{Channel, ConfigurationName, Fingerprint, Prefix, arguments::bytes};
 
 use crate::{
     exposition::Place,

@@ -4,8 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, ValueEnum};
 
-use deploy_spec::Prefix;
-use deployctl::client::Fingerprint;
+use deploy_spec::{Fingerprint, Prefix};
 
 use crate::{
     arguments::{Arguments, duration},

@@ -6,6 +6,7 @@ pub mod access_log;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http;
+pub mod identity;
 pub mod jobs;
 pub mod limits;
 mod measure;
@@ -14,6 +15,7 @@ pub mod server;
 pub mod store;
 
 pub use access_log::{AccessFormat, AccessLog};
+pub use identity::{Identity, IdentityError};
 pub use limits::{Limiter, Limits, Rate};
-pub use server::{Mode, ServerSettings, serve};
+pub use server::{Mode, Plain, ServerSettings, Tls, TlsError, serve};
 pub use store::{Store, StoreError};

@@ -12,6 +12,8 @@ mod printer;
 mod reload;
 mod storage;
 mod traces;
+mod trust;
+mod watched;
 
 use std::process::ExitCode;
 

@@ -1,14 +1,16 @@
-//! What SIGHUP changes: limits and the log's filter, as `--config` says them now, and the file of
-//! the access log, which is opened anew. Used by `serve`.
+//! What SIGHUP changes: limits and the log's filter, as `--config` says them now, the certificate,
+//! and the file of the access log, which is opened anew. Used by `serve`.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
-use deploy_registry::{AccessLog, Limiter};
+use deploy_registry::{AccessLog, Limiter, Tls};
 
 use crate::{
     arguments::{ConfigFile, LimitFlags},
     log::Log,
+    trust::CertificateFiles,
+    watched::Watched,
 };
 
 /// Everything that can be changed while the registry serves.
@@ -18,6 +20,8 @@ pub(crate) struct Reload {
     pub(crate) limiter: Limiter,
     pub(crate) access_log: AccessLog,
     pub(crate) log: Log,
+    /// A certificate that is in files.
+    pub(crate) certificate: Option<(Tls, CertificateFiles)>,
 }
 
 impl Reload {
@@ -38,7 +42,17 @@ impl Reload {
         let limits = self.flags.limits(&file.limits);
         self.limiter.set(limits);
         tracing::debug!(?limits, "limits are set");
+        if let Some((tls, files)) = &self.certificate {
+            tls.reload(&files.certificate, &files.key)?;
+        }
         Ok(())
+    }
+
+    /// Returns the files that are read again when they change, without a signal.
+    pub(crate) fn watched(&self) -> Watched {
+        let files = self.certificate.iter();
+        let files = files.flat_map(|(_, files)| [&files.certificate, &files.key]);
+        Watched::new(files.cloned().collect())
     }
 
     /// Does [`Reload::load`] again, and opens the access log anew. What fails is logged.

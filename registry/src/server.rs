@@ -3,6 +3,8 @@
 
 mod idle;
 mod send_file;
+mod tls;
+mod transport;
 
 use std::{io, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,6 +19,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -30,8 +33,10 @@ use crate::{
     store::{Store, causes},
 };
 use idle::IdleLimit;
+use transport::Transport;
 
 pub(crate) use send_file::FileSender;
+pub use tls::{Tls, TlsError};
 
 const KIB: usize = 1024;
 /// How much of a connection's input and output is held at most: less for those that come when
@@ -47,6 +52,10 @@ const STREAMS_MAX: u32 = 256;
 /// How a server treats its connections.
 #[derive(Clone, Debug)]
 pub struct ServerSettings {
+    /// How TLS is spoken; not at all without it.
+    pub tls: Option<Tls>,
+    /// Whether requests may come in the clear beside TLS.
+    pub plain: Plain,
     /// Longest life of a connection; requests on it are finished. Without one, connections
     /// live as long as they are used.
     pub deadline: Option<Duration>,
@@ -68,6 +77,16 @@ pub struct ServerSettings {
     pub control: Option<PathBuf>,
 }
 
+/// From where requests may come in the clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plain {
+    /// From this machine.
+    #[default]
+    Loopback,
+    /// From anywhere: something in front of the server speaks TLS.
+    Everywhere,
+}
+
 /// Whether requests may change anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -81,6 +100,8 @@ pub enum Mode {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
+            tls: None,
+            plain: Plain::default(),
             deadline: Some(Duration::from_secs(30 * 60)),
             idle: Duration::from_secs(60),
             upkeep: Upkeep::default(),
@@ -227,14 +248,33 @@ async fn connection(
 ) {
     // Answers are written in one go; waiting for more to send only delays them.
     let _ = stream.set_nodelay(true);
+    let may_be_plain = match settings.plain {
+        Plain::Loopback => peer.ip().to_canonical().is_loopback(),
+        Plain::Everywhere => true,
+    };
+    let tls = settings.tls.as_ref().map(Tls::acceptor);
+    let opening = timeout(settings.idle, Transport::open(stream, tls, may_be_plain));
+    let opened = tokio::select! {
+        opened = opening => opened.unwrap_or_else(|elapsed| Err(elapsed.into())),
+        () = stopped(&mut stopping) => return,
+    };
+    let stream = match opened {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "connection did not begin");
+            return;
+        }
+    };
     let sender = FileSender::default();
+    let is_plain = stream.plain().is_some();
     let stream = IdleLimit::new(stream, settings.idle, sender.clone());
     let service =
         TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Peer(peer));
-            // HTTP/2 has frames of its own around every piece.
-            if request.version() <= Version::HTTP_11 {
+            // HTTP/2 has frames of its own around every piece, and TLS records.
+            if is_plain && request.version() <= Version::HTTP_11 {
                 request.extensions_mut().insert(sender.clone());
             }
             request

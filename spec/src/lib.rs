@@ -7,6 +7,7 @@ pub mod arguments;
 pub mod component;
 pub mod digest;
 pub mod error;
+pub mod fingerprint;
 mod json;
 pub mod listing;
 pub mod manifest;
@@ -18,6 +19,7 @@ pub mod release;
 pub use component::ComponentVersion;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Envelope, ErrorCode};
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use manifest::{Descriptor, Outline};
 pub use name::{
     Channel, ComponentName, ConfigurationName, LayerReference, NameError, Prefix, Reference,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use deploy_spec::Digest;
+use deploy_spec::Fingerprint;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -12,14 +12,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::{ClientError, Fingerprint};
-
-/// What stands before the 65 bytes of the point in the certificate's key: SubjectPublicKeyInfo
-/// of an uncompressed P-256 key (RFC 5480 §2).
-const P256_PREFIX: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
+use super::ClientError;
 
 /// Returns a TLS configuration that talks to this key and to no other. Names, dates and issuers
 /// in the certificate mean nothing then: the key is the identity.
@@ -95,21 +88,9 @@ impl ServerCertVerifier for Pinned {
 fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Fingerprint, Error> {
     let parsed = ParsedCertificate::try_from(certificate)?;
     let key = parsed.subject_public_key_info();
-    let point = key.as_ref().strip_prefix(&P256_PREFIX);
-    let point = point.filter(|point| point.len() == 65).ok_or_else(|| {
+    Fingerprint::of_public_key_info(&key).ok_or_else(|| {
         Error::General("its key is no ECDSA key on P-256, which a fingerprint is of".to_owned())
-    })?;
-    let mut encoded = Vec::new();
-    // RFC 5656 §3.1, each field with its length before it.
-    for field in [&b"ecdsa-sha2-nistp256"[..], b"nistp256", point] {
-        let length = u32::try_from(field.len()).expect("the fields are short");
-        encoded.extend(length.to_be_bytes());
-        encoded.extend(field);
-    }
-    let digest = hex::decode(Digest::sha256(&encoded).hex()).expect("a digest is hexadecimal");
-    Ok(Fingerprint::new(
-        digest.try_into().expect("SHA-256 has 32 bytes"),
-    ))
+    })
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
-use deploy_spec::RepositoryName;
+use deploy_spec::{Fingerprint, RepositoryName};
 use http::Method;
 use url::Url;
 
 use super::{
-    Address, ClientError, Credentials, Fingerprint, RetryPolicy,
+    Address, ClientError, Credentials, RetryPolicy,
     auth::Scope,
     transport::{Call, Transport},
 };

@@ -3,6 +3,7 @@
 //! One file a group of flags; verbs put together what they take.
 
 mod config_file;
+mod identity;
 mod limits;
 mod manual;
 mod serve;
@@ -15,6 +16,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use config_file::ConfigFile;
+pub(crate) use identity::IdentityFlags;
 pub(crate) use limits::LimitFlags;
 pub(crate) use serve::{Serve, Settings, UsageError};
 pub(crate) use storage::Storage;

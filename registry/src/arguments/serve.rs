@@ -10,10 +10,10 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
-use deploy_registry::{Mode, ServerSettings};
+use deploy_registry::{Mode, Plain, ServerSettings};
 
 use super::{
-    LimitFlags, Logging, Storage,
+    IdentityFlags, LimitFlags, Logging, Storage,
     upkeep::UpkeepFlags,
     values::{duration, positive_duration},
 };
@@ -23,6 +23,8 @@ use super::{
 pub(crate) struct Serve {
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    pub(crate) identity: IdentityFlags,
     #[command(flatten)]
     pub(crate) storage: Storage,
     /// Takes no changes: pushes and deletes are answered with 405, and no upkeep is done.
@@ -86,6 +88,7 @@ pub(crate) struct Settings {
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) address_file: Option<PathBuf>,
     pub(crate) storage: Storage,
+    pub(crate) identity: IdentityFlags,
     pub(crate) server: ServerSettings,
 }
 
@@ -119,6 +122,7 @@ impl Serve {
             storage,
             read_only,
             upkeep,
+            identity,
             ..
         } = self;
         match network.anonymous {
@@ -132,6 +136,10 @@ impl Serve {
             address_file: network.addr_file,
             storage,
             server: ServerSettings {
+                plain: match identity.plain_http {
+                    true => Plain::Everywhere,
+                    false => Plain::Loopback,
+                },
                 deadline: Some(network.deadline).filter(|deadline| !deadline.is_zero()),
                 idle: network.idle,
                 upkeep: upkeep.settings(),
@@ -142,6 +150,7 @@ impl Serve {
                 connections: NonZeroUsize::new(network.max_connections),
                 ..ServerSettings::default()
             },
+            identity,
         })
     }
 }

@@ -7,6 +7,7 @@ use deploy_registry::{AccessFormat, AccessLog, Limiter, serve, server::Mode, sto
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    time::sleep,
 };
 
 use super::block_on;
@@ -18,6 +19,8 @@ use crate::{
     reload::Reload,
     storage,
     traces::Traces,
+    trust::{self, CertificateFiles},
+    watched::LOOKS,
 };
 
 pub(super) fn run(arguments: Serve) -> Result<()> {
@@ -33,6 +36,7 @@ pub(super) fn run(arguments: Serve) -> Result<()> {
             limiter: limiter.clone(),
             access_log: access_log.clone(),
             log,
+            certificate: None,
         };
         reload.load()?;
         settings.server.limiter = limiter;
@@ -59,14 +63,20 @@ fn access_log(logging: &Logging) -> Result<AccessLog> {
     }
 }
 
-async fn run_until_stopped(mut settings: Settings, reload: Reload) -> Result<()> {
+async fn run_until_stopped(mut settings: Settings, mut reload: Reload) -> Result<()> {
     // From before anything is done, so that no signal finds us unprepared.
     let mut hangup = signal(SignalKind::hangup()).context("watch for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watch for signals")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for signals")?;
     let read_only = settings.server.mode == Mode::ReadOnly;
     let store = storage::open(&settings.storage, read_only).await?;
-    if let Location::Directory(directory) = settings.storage.location()? {
+    let location = settings.storage.location()?;
+    let identity = trust::identity(&settings.identity, &location, read_only)?;
+    let fingerprint = identity.fingerprint();
+    let tls = trust::tls(&settings.identity, &identity)?;
+    reload.certificate = CertificateFiles::of(&settings.identity).map(|files| (tls.clone(), files));
+    settings.server.tls = Some(tls);
+    if let Location::Directory(directory) = location {
         settings.server.control = Some(directory);
     }
     let listener = TcpListener::bind(settings.addresses.as_slice())
@@ -79,12 +89,23 @@ async fn run_until_stopped(mut settings: Settings, reload: Reload) -> Result<()>
         write_address(file, &address.to_string())
             .with_context(|| format!("cannot write the address to `{}`", file.display()))?;
     }
-    tracing::info!(%address, ?store, "listening");
+    tracing::info!(%address, %fingerprint, ?store, "listening");
     let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     notify.ready(&format!("serving on {address}"));
     tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            reload.again();
+        let mut watched = reload.watched();
+        loop {
+            tokio::select! {
+                told = hangup.recv() => match told {
+                    Some(()) => reload.again(),
+                    None => return,
+                },
+                () = sleep(LOOKS), if !watched.is_empty() => {
+                    if watched.changed() {
+                        reload.again();
+                    }
+                }
+            }
         }
     });
     let stop = async move {

@@ -11,11 +11,13 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep},
 };
 
-use super::send_file::{FileSender, is_hole};
+use super::{
+    send_file::{FileSender, is_hole},
+    transport::Transport,
+};
 
 /// How many bytes it takes at most to tell HTTP/2 from HTTP/1.1 (RFC 9113 §3.4). Nothing of
 /// hyper's limits these.
@@ -29,7 +31,7 @@ const PREFACE: usize = 24;
 ///
 /// Where hyper writes what stands for bytes of a file, those are sent in its place.
 pub(super) struct IdleLimit {
-    stream: TcpStream,
+    stream: Transport,
     files: FileSender,
     limit: Duration,
     waiting: bool,
@@ -40,7 +42,7 @@ pub(super) struct IdleLimit {
 }
 
 impl IdleLimit {
-    pub(super) fn new(stream: TcpStream, limit: Duration, files: FileSender) -> Self {
+    pub(super) fn new(stream: Transport, limit: Duration, files: FileSender) -> Self {
         Self {
             stream,
             files,
@@ -48,6 +50,15 @@ impl IdleLimit {
             waiting: false,
             preface: PREFACE,
             timer: Box::pin(tokio::time::sleep(limit)),
+        }
+    }
+
+    /// Sends what stands for bytes of a file.
+    fn poll_send(&self, context: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
+        match self.stream.plain() {
+            Some(stream) => self.files.poll_send(context, stream, length),
+            // Nobody hands such bytes to it.
+            None => Poll::Ready(Err(io::Error::other("no file goes through TLS unread"))),
         }
     }
 
@@ -101,7 +112,7 @@ impl AsyncWrite for IdleLimit {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = match is_hole(bytes) {
-            true => self.files.poll_send(context, &self.stream, bytes.len()),
+            true => self.poll_send(context, bytes.len()),
             false => Pin::new(&mut self.stream).poll_write(context, bytes),
         };
         self.limited(context, written)
@@ -114,7 +125,7 @@ impl AsyncWrite for IdleLimit {
     ) -> Poll<io::Result<usize>> {
         let holes = buffers.iter().position(|buffer| is_hole(buffer));
         let written = match holes {
-            Some(0) => (self.files).poll_send(context, &self.stream, buffers[0].len()),
+            Some(0) => self.poll_send(context, buffers[0].len()),
             end => {
                 let plain = &buffers[..end.unwrap_or(buffers.len())];
                 Pin::new(&mut self.stream).poll_write_vectored(context, plain)

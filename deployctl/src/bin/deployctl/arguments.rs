@@ -4,10 +4,10 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deploy_spec::{
-    Channel, ComponentName, ConfigurationName, Digest, LayerReference, Prefix, Version,
-    media_type::Compression,
+    Channel, ComponentName, ConfigurationName, Digest, Fingerprint, LayerReference, Prefix,
+    Version, media_type::Compression,
 };
-use deployctl::client::{Address, Fingerprint};
+use deployctl::client::Address;
 
 /// Pushes, composes and inspects components and configurations in an OCI registry.
 ///
