@@ -198,6 +198,12 @@ impl Identity {
         Ok(certificate.expect("signing fails never").der().clone())
     }
 
+    /// Returns the coordinates of the public key's point, 32 bytes each.
+    pub(crate) fn coordinates(&self) -> (&[u8], &[u8]) {
+        // Behind a byte that says that both are there.
+        self.point[1..].split_at(32)
+    }
+
     /// Returns the key as TLS takes it.
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         let encoded = self.key.to_pkcs8_der();

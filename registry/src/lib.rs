@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access_log;
+pub mod auth;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod http;

@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod release;
+pub mod scope;
 
 pub use component::ComponentVersion;
 pub use digest::{Algorithm, Digest, Hasher};
@@ -26,3 +27,4 @@ pub use name::{
     ReleaseNumber, RepositoryName, Tag, Version,
 };
 pub use release::{Release, ReleaseLayer};
+pub use scope::{Actions, Scope, ScopeError};

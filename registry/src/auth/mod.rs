@@ -1,0 +1,15 @@
+//! Who may do what: keys, grants and tokens. Knows nothing of HTTP.
+//!
+//! ```text
+//! keys_file   what a file of public keys says
+//! grant       what somebody may do, of what is asked for
+//! tokens      what somebody may do for some minutes, signed
+//! ```
+
+mod grant;
+mod keys_file;
+mod tokens;
+
+pub use grant::{Grant, Pattern, Role};
+pub use keys_file::{Fault, KnownKey, KnownKeys, LineError, parse as parse_keys};
+pub use tokens::{Subject, TokenError, Tokens};

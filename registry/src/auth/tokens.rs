@@ -1,0 +1,292 @@
+//! Tokens: what somebody may do for some minutes, signed with the registry's key (JWT, RFC 7519,
+//! ES256), so that a registry needs nothing but its key to know them, and its replicas know them
+//! too. Made by the token endpoint, read with every request.
+
+use std::time::Duration;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use deploy_spec::{
+    Actions, Fingerprint, RepositoryName,
+    scope::{Resource, Scope},
+};
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+
+/// Who made a token, and whom it is for: other programs' tokens of the same key are none.
+const ISSUER: &str = "deploy-registry";
+/// More than a token with hundreds of scopes has.
+const BYTES_MAX: usize = 64 << 10;
+
+/// Who somebody proved to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// Nobody in particular.
+    Anonymous,
+    /// Whoever has the key with this fingerprint.
+    Key(#[serde(with = "text")] Fingerprint),
+    /// Whoever knows the password of this name.
+    User(String),
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    /// Requests.
+    Access,
+    /// More tokens.
+    Refresh,
+}
+
+/// As it stands in a token.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: Subject,
+    kind: Kind,
+    /// Seconds since 1970.
+    iat: i64,
+    exp: i64,
+    /// As the distribution project's tokens have it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    access: Vec<Claim>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claim {
+    #[serde(rename = "type")]
+    kind: String,
+    name: String,
+    actions: Vec<String>,
+}
+
+/// Why a token is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+    /// It was made by another key, for something else, or changed.
+    #[error("the token is none of this registry")]
+    Foreign,
+}
+
+/// Makes and reads tokens.
+pub struct Tokens {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+impl Tokens {
+    /// Returns what makes tokens with this key.
+    pub fn of(identity: &Identity) -> Self {
+        let (x, y) = identity.coordinates();
+        let component = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let decoding = DecodingKey::from_ec_components(&component(x), &component(y));
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[ISSUER]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // Replicas' clocks are a little apart; the time of a token is that of whoever reads it.
+        validation.leeway = 5;
+        Self {
+            encoding: EncodingKey::from_ec_der(identity.private_key().secret_der()),
+            decoding: decoding.expect("a key has both coordinates"),
+            validation,
+        }
+    }
+
+    /// Returns a token that allows of these scopes for so long.
+    pub fn access(
+        &self,
+        subject: Subject,
+        scopes: &[Scope],
+        now: Timestamp,
+        life: Duration,
+    ) -> String {
+        let claim = |scope: &Scope| Claim {
+            kind: match scope.resource {
+                Resource::Repository(_) => "repository",
+                Resource::Catalog => "registry",
+            }
+            .to_owned(),
+            name: match &scope.resource {
+                Resource::Repository(name) => name.to_string(),
+                Resource::Catalog => "catalog".to_owned(),
+            },
+            actions: scope
+                .actions
+                .names()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+        };
+        let access = scopes.iter().map(claim).collect();
+        self.sign(subject, Kind::Access, access, now, life)
+    }
+
+    /// Returns a token that other tokens can be had with for so long.
+    pub fn refresh(&self, subject: Subject, now: Timestamp, life: Duration) -> String {
+        self.sign(subject, Kind::Refresh, Vec::new(), now, life)
+    }
+
+    fn sign(
+        &self,
+        sub: Subject,
+        kind: Kind,
+        access: Vec<Claim>,
+        now: Timestamp,
+        life: Duration,
+    ) -> String {
+        let iat = now.as_second();
+        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: ISSUER.to_owned(),
+            sub,
+            kind,
+            iat,
+            exp: iat.saturating_add(life),
+            access,
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding);
+        token.expect("claims are JSON, and the key is one on P-256")
+    }
+
+    /// Returns who a token for requests is of, and what it allows of.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn read_access(&self, token: &str) -> Result<(Subject, Vec<Scope>), TokenError> {
+        let claims = self.read(token, Kind::Access)?;
+        let scope = |claim: &Claim| {
+            let resource = match claim.kind.as_str() {
+                "repository" => Resource::Repository(claim.name.parse::<RepositoryName>().ok()?),
+                "registry" if claim.name == "catalog" => Resource::Catalog,
+                _ => return None,
+            };
+            let actions: Actions = claim.actions.iter().map(String::as_str).collect();
+            Some(Scope { resource, actions })
+        };
+        let scopes = claims.access.iter().filter_map(scope).collect();
+        Ok((claims.sub, scopes))
+    }
+
+    /// Returns who a token for more tokens is of.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn read_refresh(&self, token: &str) -> Result<Subject, TokenError> {
+        Ok(self.read(token, Kind::Refresh)?.sub)
+    }
+
+    fn read(&self, token: &str, kind: Kind) -> Result<Claims, TokenError> {
+        use jsonwebtoken::errors::ErrorKind;
+        if token.len() > BYTES_MAX {
+            return Err(TokenError::Foreign);
+        }
+        let read = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
+        let claims = read.map_err(|error| match error.kind() {
+            ErrorKind::ExpiredSignature => TokenError::Expired,
+            _ => TokenError::Foreign,
+        })?;
+        match claims.claims.kind == kind {
+            true => Ok(claims.claims),
+            false => Err(TokenError::Foreign),
+        }
+    }
+}
+
+/// Fingerprints stand in tokens as people know them.
+mod text {
+    use deploy_spec::Fingerprint;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        fingerprint: &Fingerprint,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(fingerprint)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Fingerprint, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFE: Duration = Duration::from_secs(300);
+
+    fn scopes() -> Vec<Scope> {
+        ["repository:configs/a:pull,push", "registry:catalog:*"]
+            .map(|scope| scope.parse().unwrap())
+            .to_vec()
+    }
+
+    fn subject() -> Subject {
+        let fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
+        Subject::Key(fingerprint.parse().unwrap())
+    }
+
+    #[test]
+    fn tokens_say_what_they_were_made_with_wherever_the_key_is_the_same() {
+        let identity = Identity::generate();
+        let (tokens, replica) = (Tokens::of(&identity), Tokens::of(&identity));
+        let now = Timestamp::now();
+        for subject in [
+            subject(),
+            Subject::Anonymous,
+            Subject::User("jane".to_owned()),
+        ] {
+            let token = tokens.access(subject.clone(), &scopes(), now, LIFE);
+            assert_eq!(replica.read_access(&token), Ok((subject.clone(), scopes())));
+            assert_eq!(replica.read_refresh(&token), Err(TokenError::Foreign));
+            let token = tokens.refresh(subject.clone(), now, LIFE);
+            assert_eq!(replica.read_refresh(&token), Ok(subject));
+            assert_eq!(replica.read_access(&token), Err(TokenError::Foreign));
+        }
+    }
+
+    #[test]
+    fn tokens_of_others_and_of_other_times_are_none() {
+        let tokens = Tokens::of(&Identity::generate());
+        let now = Timestamp::now();
+        let token = tokens.access(subject(), &scopes(), now, LIFE);
+        let other = Tokens::of(&Identity::generate());
+        assert_eq!(other.read_access(&token), Err(TokenError::Foreign));
+        let past = now - jiff::SignedDuration::from_secs(400);
+        let old = tokens.access(subject(), &scopes(), past, LIFE);
+        assert_eq!(tokens.read_access(&old), Err(TokenError::Expired));
+        // Every character counts, but for the last bits of the last one.
+        for at in 0..token.len() - 1 {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(
+                tokens.read_access(&changed),
+                Err(TokenError::Foreign),
+                "{at}"
+            );
+        }
+        let claims = token.split('.').nth(1).unwrap();
+        let unsigned = format!(
+            "{}.{claims}.",
+            URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#)
+        );
+        for bad in ["", "a.b.c", &unsigned, &"x".repeat(BYTES_MAX + 1)] {
+            assert_eq!(tokens.read_access(bad), Err(TokenError::Foreign));
+        }
+    }
+}
