@@ -2,7 +2,7 @@
 //! ES256), so that a registry needs nothing but its key to know them, and its replicas know them
 //! too. Made by the token endpoint, read with every request.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deploy_spec::{
@@ -21,15 +21,40 @@ const ISSUER: &str = "deploy-registry";
 const BYTES_MAX: usize = 64 << 10;
 
 /// Who somebody proved to be.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Subject {
     /// Nobody in particular.
     Anonymous,
     /// Whoever has the key with this fingerprint.
-    Key(#[serde(with = "text")] Fingerprint),
+    Key(Fingerprint),
     /// Whoever knows the password of this name.
     User(String),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => formatter.write_str("anonymous"),
+            Self::Key(fingerprint) => write!(formatter, "key:{fingerprint}"),
+            Self::User(name) => write!(formatter, "user:{name}"),
+        }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        match text.split_once(':') {
+            None if text == "anonymous" => Ok(Self::Anonymous),
+            Some(("key", fingerprint)) => {
+                let fingerprint = fingerprint.parse().map_err(|_| TokenError::Foreign)?;
+                Ok(Self::Key(fingerprint))
+            }
+            Some(("user", name)) => Ok(Self::User(name.to_owned())),
+            _ => Err(TokenError::Foreign),
+        }
+    }
 }
 
 /// What a token is for.
@@ -47,7 +72,7 @@ enum Kind {
 struct Claims {
     iss: String,
     aud: String,
-    sub: Subject,
+    sub: String,
     kind: Kind,
     /// Seconds since 1970.
     iat: i64,
@@ -128,17 +153,17 @@ impl Tokens {
                 .collect(),
         };
         let access = scopes.iter().map(claim).collect();
-        self.sign(subject, Kind::Access, access, now, life)
+        self.sign(&subject, Kind::Access, access, now, life)
     }
 
     /// Returns a token that other tokens can be had with for so long.
     pub fn refresh(&self, subject: Subject, now: Timestamp, life: Duration) -> String {
-        self.sign(subject, Kind::Refresh, Vec::new(), now, life)
+        self.sign(&subject, Kind::Refresh, Vec::new(), now, life)
     }
 
     fn sign(
         &self,
-        sub: Subject,
+        sub: &Subject,
         kind: Kind,
         access: Vec<Claim>,
         now: Timestamp,
@@ -149,7 +174,7 @@ impl Tokens {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
-            sub,
+            sub: sub.to_string(),
             kind,
             iat,
             exp: iat.saturating_add(life),
@@ -175,7 +200,7 @@ impl Tokens {
             Some(Scope { resource, actions })
         };
         let scopes = claims.access.iter().filter_map(scope).collect();
-        Ok((claims.sub, scopes))
+        Ok((claims.sub.parse()?, scopes))
     }
 
     /// Returns who a token for more tokens is of.
@@ -183,7 +208,7 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`].
     pub fn read_refresh(&self, token: &str) -> Result<Subject, TokenError> {
-        Ok(self.read(token, Kind::Refresh)?.sub)
+        self.read(token, Kind::Refresh)?.sub.parse()
     }
 
     fn read(&self, token: &str, kind: Kind) -> Result<Claims, TokenError> {
@@ -200,26 +225,6 @@ impl Tokens {
             true => Ok(claims.claims),
             false => Err(TokenError::Foreign),
         }
-    }
-}
-
-/// Fingerprints stand in tokens as people know them.
-mod text {
-    use deploy_spec::Fingerprint;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(
-        fingerprint: &Fingerprint,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(fingerprint)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Fingerprint, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
     }
 }
 
