@@ -1,0 +1,305 @@
+//! Everybody whom the registry knows, and what they may do: asked by the token endpoint and by
+//! every request. Changed as a whole when files change.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use deploy_spec::{Actions, Fingerprint, Scope};
+use jiff::Timestamp;
+
+use super::{
+    Grant, KnownKey, KnownKeys, LineError, Role, Subject, TokenError, Tokens, keys_file::parse,
+};
+
+/// How long a token for requests is good: a request that has begun goes on, whatever it takes.
+const ACCESS_LIFE: Duration = Duration::from_secs(300);
+
+/// Where keys are, and what nobody in particular may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Keys of those who read and write.
+    pub operators: Option<PathBuf>,
+    /// Keys of those who read.
+    pub services: Option<PathBuf>,
+    /// What is done without any key.
+    pub anonymous: Option<Role>,
+}
+
+/// Why a file of keys is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum SourcesError {
+    /// It cannot be read.
+    #[error("cannot read the keys in `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line of it is wrong.
+    #[error("`{}`, {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is wrong.
+        source: LineError,
+    },
+    /// Nobody is in it.
+    #[error("no key is in `{}`, so nobody could use it\nhint: put public keys there, one a line, as in `~/.ssh/authorized_keys`", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody would have two roles.
+    #[error("key `{key}` is in `{}` and in `{}`: it can be in one of them only", operators.display(), services.display())]
+    Both {
+        /// The key.
+        key: Fingerprint,
+        /// Where it may write.
+        operators: PathBuf,
+        /// Where it may read.
+        services: PathBuf,
+    },
+}
+
+/// Everybody who is known at one time.
+#[derive(Debug, Default)]
+struct Known {
+    keys: KnownKeys,
+    anonymous: Option<Role>,
+}
+
+/// Who a request is of, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permit {
+    subject: Subject,
+    scopes: Vec<Scope>,
+}
+
+impl Permit {
+    /// Returns who it is of.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Whether it is for all of this.
+    pub fn allows(&self, wanted: &Scope) -> bool {
+        let same = |scope: &&Scope| scope.resource == wanted.resource;
+        let allowed = self.scopes.iter().filter(same);
+        let allowed = allowed.fold(Actions::NONE, |all, scope| all.or(scope.actions));
+        allowed.include(wanted.actions)
+    }
+}
+
+/// Knows who may do what.
+pub struct Gatekeeper {
+    tokens: Tokens,
+    known: RwLock<Arc<Known>>,
+}
+
+impl Gatekeeper {
+    /// Returns one who knows everybody in the files.
+    ///
+    /// # Errors
+    /// [`SourcesError`].
+    pub fn new(tokens: Tokens, sources: &Sources) -> Result<Self, SourcesError> {
+        let known = RwLock::new(Arc::new(read(sources)?));
+        Ok(Self { tokens, known })
+    }
+
+    /// Reads the files anew. Whoever is in them no more is refused from now on, whatever tokens he
+    /// has.
+    ///
+    /// # Errors
+    /// [`SourcesError`]; everything stays as it is then.
+    pub fn reload(&self, sources: &Sources) -> Result<(), SourcesError> {
+        let known = Arc::new(read(sources)?);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(())
+    }
+
+    fn known(&self) -> Arc<Known> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known)
+    }
+
+    /// Returns a key that is known.
+    pub fn key(&self, fingerprint: &Fingerprint) -> Option<KnownKey> {
+        self.known().keys.get(fingerprint).cloned()
+    }
+
+    /// Returns what somebody may do at this time; nothing where he is not known any more.
+    pub fn grant(&self, subject: &Subject, now: Timestamp) -> Option<Grant> {
+        let known = self.known();
+        let grant = match subject {
+            Subject::Anonymous => known.anonymous.map(Grant::of),
+            Subject::Key(fingerprint) => known.keys.get(fingerprint).map(|key| key.grant.clone()),
+            Subject::User(_) => None,
+        };
+        grant.filter(|grant| !grant.is_expired(now))
+    }
+
+    /// Returns a token for what somebody may do of what is asked for, which may be nothing, and how
+    /// long it is good; nothing where he may do nothing at all.
+    pub fn token(
+        &self,
+        subject: &Subject,
+        wanted: &[Scope],
+        now: Timestamp,
+    ) -> Option<(String, Duration)> {
+        let grant = self.grant(subject, now)?;
+        let allowed = wanted.iter().map(|scope| Scope {
+            resource: scope.resource.clone(),
+            actions: grant.allowed(scope),
+        });
+        let allowed: Vec<_> = allowed.filter(|scope| !scope.actions.is_empty()).collect();
+        let token = self
+            .tokens
+            .access(subject.clone(), &allowed, now, ACCESS_LIFE);
+        Some((token, ACCESS_LIFE))
+    }
+
+    /// Returns what whoever shows a token may do at this time: what it says, as far as he still may.
+    ///
+    /// # Errors
+    /// [`TokenError`]; [`TokenError::Foreign`] also for somebody who is not known any more.
+    pub fn permit(&self, token: &str, now: Timestamp) -> Result<Permit, TokenError> {
+        let (subject, mut scopes) = self.tokens.read_access(token)?;
+        let grant = self.grant(&subject, now).ok_or(TokenError::Foreign)?;
+        for scope in &mut scopes {
+            scope.actions = grant.allowed(scope);
+        }
+        Ok(Permit { subject, scopes })
+    }
+}
+
+fn read(sources: &Sources) -> Result<Known, SourcesError> {
+    let mut keys = read_keys(sources.operators.as_deref(), Role::Write)?;
+    let services = read_keys(sources.services.as_deref(), Role::Read)?;
+    for (fingerprint, key) in services {
+        if keys.insert(fingerprint, key).is_some() {
+            return Err(SourcesError::Both {
+                key: fingerprint,
+                operators: sources.operators.clone().unwrap_or_default(),
+                services: sources.services.clone().unwrap_or_default(),
+            });
+        }
+    }
+    Ok(Known {
+        keys,
+        anonymous: sources.anonymous,
+    })
+}
+
+fn read_keys(path: Option<&Path>, role: Role) -> Result<KnownKeys, SourcesError> {
+    let Some(path) = path else {
+        return Ok(KnownKeys::new());
+    };
+    let owned = || path.to_owned();
+    let text = std::fs::read_to_string(path).map_err(|source| SourcesError::File {
+        path: owned(),
+        source,
+    })?;
+    let keys = parse(&text, role).map_err(|source| SourcesError::Line {
+        path: owned(),
+        source,
+    })?;
+    match keys.is_empty() {
+        true => Err(SourcesError::Empty { path: owned() }),
+        false => Ok(keys),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::identity::Identity;
+
+    const ED25519: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q";
+    const SHOWN: &str = "SHA256:FHsTyFHNmvNpw4o7+rp+M1yqMyBF8vXSBRkZtkQ0RKY";
+
+    struct Place {
+        directory: tempfile::TempDir,
+        sources: Sources,
+    }
+
+    impl Place {
+        fn new(operators: &str) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("operators");
+            fs::write(&path, operators).unwrap();
+            let sources = Sources {
+                operators: Some(path),
+                anonymous: Some(Role::Read),
+                ..Sources::default()
+            };
+            Self { directory, sources }
+        }
+
+        fn gatekeeper(&self) -> Result<Gatekeeper, SourcesError> {
+            Gatekeeper::new(Tokens::of(&Identity::generate()), &self.sources)
+        }
+    }
+
+    fn scopes(texts: &[&str]) -> Vec<Scope> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn tokens_are_for_what_somebody_may_and_no_longer_than_he_is_known() {
+        let place = Place::new(&format!("repository=\"configs/*\" {ED25519} jane"));
+        let gatekeeper = place.gatekeeper().unwrap();
+        let (now, jane) = (Timestamp::now(), Subject::Key(SHOWN.parse().unwrap()));
+        let wanted = scopes(&["repository:configs/a:pull,push", "repository:other:pull"]);
+        let (token, _) = gatekeeper.token(&jane, &wanted, now).unwrap();
+        let permit = gatekeeper.permit(&token, now).unwrap();
+        assert_eq!(permit.subject(), &jane);
+        assert!(permit.allows(&wanted[0]) && !permit.allows(&wanted[1]));
+        assert!(!permit.allows(&"repository:configs/a:delete".parse().unwrap()));
+        // Nobody in particular.
+        let (token, _) = gatekeeper.token(&Subject::Anonymous, &wanted, now).unwrap();
+        let permit = gatekeeper.permit(&token, now).unwrap();
+        assert!(permit.allows(&wanted[1]) && !permit.allows(&wanted[0]));
+        let stranger = Subject::User("joe".to_owned());
+        assert!(gatekeeper.token(&stranger, &wanted, now).is_none());
+        // Narrowed, and then gone.
+        let (token, _) = gatekeeper.token(&jane, &wanted, now).unwrap();
+        let path = place.sources.operators.as_ref().unwrap();
+        fs::write(path, format!("repository=\"configs/b\" {ED25519}")).unwrap();
+        gatekeeper.reload(&place.sources).unwrap();
+        assert!(!gatekeeper.permit(&token, now).unwrap().allows(&wanted[0]));
+        fs::write(path, format!("expiry-time=\"20200101Z\" {ED25519}")).unwrap();
+        gatekeeper.reload(&place.sources).unwrap();
+        assert_eq!(gatekeeper.permit(&token, now), Err(TokenError::Foreign));
+        // What is of no use changes nothing.
+        fs::write(path, "garbage").unwrap();
+        let error = gatekeeper.reload(&place.sources).unwrap_err();
+        assert!(
+            error.to_string().contains("operators`, line 1: "),
+            "{error}"
+        );
+        assert!(gatekeeper.key(&SHOWN.parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn files_without_anybody_are_refused() {
+        let mut place = Place::new("# nobody\n");
+        let error = place.gatekeeper().map(drop).unwrap_err();
+        assert!(matches!(error, SourcesError::Empty { .. }), "{error}");
+        fs::remove_file(place.sources.operators.as_ref().unwrap()).unwrap();
+        let error = place.gatekeeper().map(drop).unwrap_err();
+        assert!(matches!(error, SourcesError::File { .. }), "{error}");
+        fs::write(place.sources.operators.as_ref().unwrap(), ED25519).unwrap();
+        let services = place.directory.path().join("services");
+        fs::write(&services, ED25519).unwrap();
+        place.sources.services = Some(services);
+        let error = place.gatekeeper().map(drop).unwrap_err();
+        assert!(error.to_string().contains(SHOWN), "{error}");
+    }
+}
