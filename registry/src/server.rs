@@ -26,7 +26,8 @@ use tower::ServiceExt as _;
 
 use crate::{
     access_log::AccessLog,
-    http::{Access, App, Peer, Settings, service},
+    auth::Gatekeeper,
+    http::{Access, App, Peer, Scheme, Settings, service},
     jobs::{self, ControlSocket, Jobs, Totals, Upkeep},
     limits::Limiter,
     metrics::Metrics,
@@ -54,6 +55,8 @@ const STREAMS_MAX: u32 = 256;
 pub struct ServerSettings {
     /// How TLS is spoken; not at all without it.
     pub tls: Option<Tls>,
+    /// Who knows people and services; without one everybody may do everything.
+    pub gatekeeper: Option<Arc<Gatekeeper>>,
     /// Whether requests may come in the clear beside TLS.
     pub plain: Plain,
     /// Longest life of a connection; requests on it are finished. Without one, connections
@@ -101,6 +104,7 @@ impl Default for ServerSettings {
     fn default() -> Self {
         Self {
             tls: None,
+            gatekeeper: None,
             plain: Plain::default(),
             deadline: Some(Duration::from_secs(30 * 60)),
             idle: Duration::from_secs(60),
@@ -151,9 +155,12 @@ pub async fn serve(
         store.clone(),
         metrics.clone(),
         Settings {
-            access: match settings.mode {
-                Mode::ReadWrite => Access::AnonymousWrite,
-                Mode::ReadOnly => Access::ReadOnly,
+            access: {
+                let read_only = settings.mode == Mode::ReadOnly;
+                match &settings.gatekeeper {
+                    Some(gatekeeper) => Access::guarded(gatekeeper.clone(), read_only),
+                    None => Access::open(read_only),
+                }
             },
             idle: settings.idle,
             limiter: settings.limiter.clone(),
@@ -268,11 +275,16 @@ async fn connection(
     };
     let sender = FileSender::default();
     let is_plain = stream.plain().is_some();
+    let scheme = match is_plain {
+        true => Scheme::Http,
+        false => Scheme::Https,
+    };
     let stream = IdleLimit::new(stream, settings.idle, sender.clone());
     let service =
         TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(scheme);
             // HTTP/2 has frames of its own around every piece, and TLS records.
             if is_plain && request.version() <= Version::HTTP_11 {
                 request.extensions_mut().insert(sender.clone());

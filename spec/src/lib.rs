@@ -10,6 +10,7 @@ pub mod error;
 pub mod fingerprint;
 mod json;
 pub mod listing;
+pub mod login;
 pub mod manifest;
 pub mod media_type;
 pub mod name;

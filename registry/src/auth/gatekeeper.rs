@@ -2,20 +2,28 @@
 //! every request. Changed as a whole when files change.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use deploy_spec::{Actions, Fingerprint, Scope};
+use deploy_spec::{Actions, Fingerprint, Scope, login::Statement};
 use jiff::Timestamp;
+use ssh_key::SshSig;
 
 use super::{
-    Grant, KnownKey, KnownKeys, LineError, Role, Subject, TokenError, Tokens, keys_file::parse,
+    Grant, KnownKey, KnownKeys, LineError, LoginError, Role, Subject, TokenError, Tokens,
+    keys_file::parse,
+    ssh_login::{self, Used},
 };
 
 /// How long a token for requests is good: a request that has begun goes on, whatever it takes.
 const ACCESS_LIFE: Duration = Duration::from_secs(300);
+/// How long one can have more of them without a signature.
+const REFRESH_LIFE: Duration = Duration::from_secs(3600);
+/// How long it may take to sign.
+const NONCE_LIFE: Duration = Duration::from_secs(60);
 
 /// Where keys are, and what nobody in particular may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +87,12 @@ pub struct Permit {
     scopes: Vec<Scope>,
 }
 
+impl fmt::Debug for Gatekeeper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Gatekeeper")
+    }
+}
+
 impl Permit {
     /// Returns who it is of.
     pub fn subject(&self) -> &Subject {
@@ -97,6 +111,7 @@ impl Permit {
 /// Knows who may do what.
 pub struct Gatekeeper {
     tokens: Tokens,
+    used: Used,
     known: RwLock<Arc<Known>>,
 }
 
@@ -107,7 +122,11 @@ impl Gatekeeper {
     /// [`SourcesError`].
     pub fn new(tokens: Tokens, sources: &Sources) -> Result<Self, SourcesError> {
         let known = RwLock::new(Arc::new(read(sources)?));
-        Ok(Self { tokens, known })
+        Ok(Self {
+            tokens,
+            used: Used::default(),
+            known,
+        })
     }
 
     /// Reads the files anew. Whoever is in them no more is refused from now on, whatever tokens he
@@ -160,6 +179,47 @@ impl Gatekeeper {
             .tokens
             .access(subject.clone(), &allowed, now, ACCESS_LIFE);
         Some((token, ACCESS_LIFE))
+    }
+
+    /// Returns what somebody is to sign with, once, and how long it is good.
+    pub fn nonce(&self, now: Timestamp) -> (String, Duration) {
+        (self.tokens.nonce(now, NONCE_LIFE), NONCE_LIFE)
+    }
+
+    /// Returns who signed a statement, where that is somebody who is known, and just now.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub fn login(
+        &self,
+        statement: &Statement<'_>,
+        signature: &str,
+        now: Timestamp,
+    ) -> Result<Subject, LoginError> {
+        let expires = self.tokens.read_nonce(statement.nonce);
+        let expires = expires.map_err(|_| LoginError::Nonce)?;
+        let signature = SshSig::from_pem(signature).map_err(|_| LoginError::NoSignature)?;
+        let signer = ssh_login::signer(&signature).ok_or(LoginError::NoSignature)?;
+        let key = self.key(&signer).ok_or(LoginError::Wrong)?;
+        ssh_login::prove(&key, statement, &signature, now)?;
+        // Last, so that nobody without a key uses one up.
+        match self.used.first(statement.nonce, expires, now) {
+            true => Ok(Subject::Key(signer)),
+            false => Err(LoginError::Nonce),
+        }
+    }
+
+    /// Returns a token that others can be had with.
+    pub fn refresh_token(&self, subject: &Subject, now: Timestamp) -> String {
+        self.tokens.refresh(subject.clone(), now, REFRESH_LIFE)
+    }
+
+    /// Returns who a token is of that others can be had with.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn refreshed(&self, token: &str) -> Result<Subject, TokenError> {
+        self.tokens.read_refresh(token)
     }
 
     /// Returns what whoever shows a token may do at this time: what it says, as far as he still may.

@@ -65,6 +65,8 @@ enum Kind {
     Access,
     /// More tokens.
     Refresh,
+    /// One login; it is no token, and has nobody's name.
+    Nonce,
 }
 
 /// As it stands in a token.
@@ -159,6 +161,22 @@ impl Tokens {
     /// Returns a token that other tokens can be had with for so long.
     pub fn refresh(&self, subject: Subject, now: Timestamp, life: Duration) -> String {
         self.sign(&subject, Kind::Refresh, Vec::new(), now, life)
+    }
+
+    /// Returns what is good for one login within so long.
+    pub fn nonce(&self, now: Timestamp, life: Duration) -> String {
+        let random: [u8; 16] = rand::random();
+        let name = Subject::User(URL_SAFE_NO_PAD.encode(random));
+        self.sign(&name, Kind::Nonce, Vec::new(), now, life)
+    }
+
+    /// Returns until when a nonce is good.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn read_nonce(&self, nonce: &str) -> Result<Timestamp, TokenError> {
+        let expires = self.read(nonce, Kind::Nonce)?.exp;
+        Timestamp::from_second(expires).map_err(|_| TokenError::Foreign)
     }
 
     fn sign(

@@ -37,7 +37,7 @@ impl Registry {
     pub(super) fn new(store: Store) -> Self {
         let metrics = Arc::new(Metrics::new(&store, Arc::default()));
         let settings = Settings {
-            access: Access::AnonymousWrite,
+            access: Access::open(false),
             idle: Duration::from_secs(60),
             limiter: Limiter::default(),
             access_log: AccessLog::off(),

@@ -1,29 +1,244 @@
-//! Who may do what. Until people and services have keys, everybody who reaches the port may
-//! do everything; every question that keys will answer is asked here already.
+//! Who may do what: asked once for each request, when it begins. Nothing that is refused learns
+//! whether what it asks for exists.
 
-/// What the operator allows without keys (`--anonymous`).
+use std::sync::Arc;
+
+use deploy_spec::{Actions, ErrorCode, RepositoryName, Scope, scope::Resource as Of};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use jiff::Timestamp;
+
+use super::{error::ApiError, path::Resource};
+use crate::auth::{Gatekeeper, Permit, Subject};
+
+/// What the token endpoint is called, and what tokens are for.
+const SERVICE: &str = "deploy-registry";
+/// Where it is.
+pub(crate) const TOKEN_PATH: &str = "/token";
+
+/// How it is decided who may do what.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// Who knows people and services; without one everybody may do everything.
+    gatekeeper: Option<Arc<Gatekeeper>>,
+    /// Nothing is changed, whoever asks.
+    read_only: bool,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let guarded = self.gatekeeper.is_some();
+        write!(formatter, "Access({guarded}, {})", self.read_only)
+    }
+}
+
+/// What a request may do beside what it asks for first.
+#[derive(Clone, Debug)]
+pub(crate) enum Passage {
+    /// Everything.
+    Open,
+    /// What a token says.
+    Permit(Permit),
+    /// What everybody may.
+    Anonymous,
+}
+
+impl Passage {
+    /// Whether a blob may be mounted from this repository; from any where none is named.
+    pub(crate) fn may_mount_from(&self, repository: Option<&RepositoryName>) -> bool {
+        let pull = |name: &RepositoryName| Scope {
+            resource: Of::Repository(name.clone()),
+            actions: Actions::PULL,
+        };
+        match (self, repository) {
+            (Self::Open, _) => true,
+            (Self::Permit(permit), Some(name)) => permit.allows(&pull(name)),
+            // Who may push may read what everybody may.
+            (Self::Anonymous, _) => true,
+            (Self::Permit(_), None) => false,
+        }
+    }
+}
+
+/// Where a request came in, for answers that name the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    /// Everybody may read and write everything.
-    AnonymousWrite,
-    /// Everybody may read everything, and nobody writes (`--read-only`).
-    ReadOnly,
+pub(crate) enum Scheme {
+    /// In the clear.
+    Http,
+    /// Within TLS.
+    Https,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What a request says of itself, as far as it matters here.
+pub(crate) struct Asked<'a> {
+    pub(crate) scheme: Scheme,
+    pub(crate) uri: &'a Uri,
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
 }
 
 impl Access {
-    /// Returns whether a blob may be mounted from a repository that the client did not name:
-    /// that needs the right to read all of them.
-    pub(crate) fn may_mount_from_anywhere(self) -> bool {
-        match self {
-            Self::AnonymousWrite | Self::ReadOnly => true,
+    /// Everybody may read, and write unless nothing may be changed.
+    pub(crate) fn open(read_only: bool) -> Self {
+        Self {
+            gatekeeper: None,
+            read_only,
         }
     }
 
-    /// Returns whether requests that change something are taken.
-    pub(crate) fn may_write(self) -> bool {
-        match self {
-            Self::AnonymousWrite => true,
-            Self::ReadOnly => false,
+    /// Those may whom the gatekeeper knows.
+    pub(crate) fn guarded(gatekeeper: Arc<Gatekeeper>, read_only: bool) -> Self {
+        Self {
+            gatekeeper: Some(gatekeeper),
+            read_only,
         }
     }
+
+    /// Returns who gives tokens out.
+    pub(crate) fn gatekeeper(&self) -> Option<&Gatekeeper> {
+        self.gatekeeper.as_deref()
+    }
+
+    /// Decides on a request.
+    ///
+    /// # Errors
+    /// 405 where nothing may be changed; 401 with what to ask the token endpoint for.
+    pub(crate) fn admit(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+    ) -> Result<Passage, ApiError> {
+        let reads = asked.method == Method::GET || asked.method == Method::HEAD;
+        if self.read_only && !reads {
+            return Err(ApiError::read_only());
+        }
+        let Some(gatekeeper) = &self.gatekeeper else {
+            return Ok(Passage::Open);
+        };
+        let wanted = wanted(resource, asked.method);
+        let now = Timestamp::now();
+        let refused = |error| refused(asked, wanted.as_ref(), error);
+        let Some(token) = bearer(asked.headers) else {
+            let everybody = gatekeeper.grant(&Subject::Anonymous, now);
+            return match (everybody, &wanted) {
+                // Clients learn from `/v2/` that there are tokens to be had.
+                (Some(grant), Some(wanted)) if grant.allowed(wanted) == wanted.actions => {
+                    Ok(Passage::Anonymous)
+                }
+                _ => Err(refused(None)),
+            };
+        };
+        let permit = gatekeeper.permit(token, now);
+        let permit = permit.map_err(|_| refused(Some("invalid_token")))?;
+        match wanted {
+            Some(ref wanted) if !is_allowed(&permit, wanted) => {
+                Err(refused(Some("insufficient_scope")))
+            }
+            _ => Ok(Passage::Permit(permit)),
+        }
+    }
+}
+
+/// Many clients ask for `push` when they are about to remove something.
+fn is_allowed(permit: &Permit, wanted: &Scope) -> bool {
+    if permit.allows(wanted) {
+        return true;
+    }
+    let push = Actions {
+        push: true,
+        ..Actions::NONE
+    };
+    let deletes = wanted.actions.delete && !wanted.actions.push && !wanted.actions.pull;
+    let by_push = Scope {
+        resource: wanted.resource.clone(),
+        actions: push,
+    };
+    deletes && permit.allows(&by_push)
+}
+
+/// Returns what a request needs; nothing where it is enough to be known.
+fn wanted(resource: &Resource, method: &Method) -> Option<Scope> {
+    let of = |name: &RepositoryName, actions| {
+        Some(Scope {
+            resource: Of::Repository(name.clone()),
+            actions,
+        })
+    };
+    let [push, delete] = [(true, false), (false, true)].map(|(push, delete)| Actions {
+        push,
+        delete,
+        pull: false,
+    });
+    match resource {
+        Resource::Api | Resource::Extensions => None,
+        Resource::Catalog => Some(Scope {
+            resource: Of::Catalog,
+            actions: Actions::ALL,
+        }),
+        // Whoever begins an upload may give it up.
+        Resource::Uploads(name) | Resource::Upload(name, _) => of(name, push),
+        Resource::Blob(name, _)
+        | Resource::Manifest(name, _)
+        | Resource::Tags(name)
+        | Resource::Referrers(name, _) => match *method {
+            Method::GET | Method::HEAD => of(name, Actions::PULL),
+            Method::DELETE => of(name, delete),
+            _ => of(name, push),
+        },
+    }
+}
+
+/// Returns the bearer token of a request (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Returns the answer that says where tokens are to be had, and for what.
+fn refused(asked: &Asked<'_>, wanted: Option<&Scope>, error: Option<&str>) -> ApiError {
+    let message = match error {
+        None => "this needs a token: log in, or give this client its credentials",
+        Some("insufficient_scope") => "the token that was sent does not allow of this",
+        Some(_) => "the token that was sent is none of this registry, or has expired",
+    };
+    let refused = ApiError::new(ErrorCode::Unauthorized, message);
+    match challenge(asked, wanted, error) {
+        Some(challenge) => refused.header(header::WWW_AUTHENTICATE, challenge),
+        None => refused,
+    }
+}
+
+/// Nothing where the client's name for us is none.
+fn challenge(
+    asked: &Asked<'_>,
+    wanted: Option<&Scope>,
+    error: Option<&str>,
+) -> Option<HeaderValue> {
+    let authority = match asked.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => asked.headers.get(header::HOST)?.to_str().ok()?,
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%".contains(&byte);
+    if !authority.bytes().all(is_plain) {
+        return None;
+    }
+    let scheme = asked.scheme.as_str();
+    let mut text =
+        format!("Bearer realm=\"{scheme}://{authority}{TOKEN_PATH}\",service=\"{SERVICE}\"");
+    if let Some(wanted) = wanted {
+        text.push_str(&format!(",scope=\"{wanted}\""));
+    }
+    if let Some(error) = error {
+        text.push_str(&format!(",error=\"{error}\""));
+    }
+    HeaderValue::try_from(text).ok()
 }

@@ -25,6 +25,7 @@ mod referrers;
 mod router;
 mod tags;
 pub(crate) mod telemetry;
+mod token;
 mod trace;
 mod uploads;
 
@@ -35,7 +36,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{access_log::AccessLog, limits::Limiter, metrics::Metrics, store::Store};
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, Scheme};
 pub(crate) use router::service;
 pub(crate) use trace::Peer;
 
@@ -86,8 +87,8 @@ impl App {
         &self.0.store
     }
 
-    fn access(&self) -> Access {
-        self.0.settings.access
+    fn access(&self) -> &Access {
+        &self.0.settings.access
     }
 
     fn metrics(&self) -> &Metrics {

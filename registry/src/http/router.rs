@@ -6,14 +6,17 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{any, get},
 };
+use deploy_spec::login::NONCE_PATH;
 use http::Method;
 
 use super::{
-    App, blobs, catalog,
+    App,
+    access::{Asked, Scheme, TOKEN_PATH},
+    blobs, catalog,
     error::{ApiError, Result},
     extensions, manifests, operation,
     path::{PathError, Resource},
-    referrers, tags, trace, uploads,
+    referrers, tags, token, trace, uploads,
 };
 
 /// Returns the service for all requests.
@@ -22,6 +25,8 @@ pub(crate) fn service(app: App) -> Router {
         .route("/healthz", get(operation::live))
         .route("/readyz", get(operation::ready))
         .route("/metrics", get(operation::metrics))
+        .route(TOKEN_PATH, get(token::get).post(token::post))
+        .route(&format!("{TOKEN_PATH}{NONCE_PATH}"), get(token::nonce))
         .fallback(any(dispatch))
         .layer(axum::middleware::from_fn_with_state(
             app.clone(),
@@ -44,9 +49,14 @@ async fn route(app: App, mut request: Request) -> Result {
         .unwrap_or_else(|| Resource::parse(request.uri().path()))?;
     let method = request.method().clone();
     let get = method == Method::GET || method == Method::HEAD;
-    if !get && !app.access().may_write() {
-        return Err(ApiError::read_only());
-    }
+    let asked = Asked {
+        scheme: request.extensions().get().copied().unwrap_or(Scheme::Http),
+        uri: request.uri(),
+        method: &method,
+        headers: request.headers(),
+    };
+    let passage = app.access().admit(&resource, &asked)?;
+    request.extensions_mut().insert(passage);
     match resource {
         Resource::Api if get => Ok(operation::api()),
         Resource::Catalog if get => catalog::list(app, request).await,

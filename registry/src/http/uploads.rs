@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
     App,
+    access::Passage,
     body::{Incoming, content_length},
     error::{ApiError, Result},
     headers::{DIGEST, digest_value},
@@ -29,7 +30,8 @@ pub(crate) async fn start(app: App, name: RepositoryName, request: Request) -> R
     let query = Query::parse(request.uri().query());
     if let Some(mount) = query.get("mount") {
         let digest: Digest = mount.parse().map_err(ApiError::digest)?;
-        if mount_blob(&app, &name, &digest, query.get("from")).await? {
+        let passage = request.extensions().get::<Passage>();
+        if mount_blob(&app, &name, &digest, query.get("from"), passage).await? {
             return Ok(created(&name, &digest));
         }
     } else if let Some(digest) = query.get("digest") {
@@ -49,6 +51,7 @@ async fn mount_blob(
     name: &RepositoryName,
     digest: &Digest,
     from: Option<&str>,
+    passage: Option<&Passage>,
 ) -> Result<bool> {
     let from: Option<RepositoryName> = match from {
         Some(from) if !from.is_empty() => {
@@ -56,9 +59,11 @@ async fn mount_blob(
                 ApiError::new(ErrorCode::NameInvalid, error.to_string())
             })?)
         }
-        _ if app.access().may_mount_from_anywhere() => None,
-        _ => return Ok(false),
+        _ => None,
     };
+    if !passage.is_some_and(|passage| passage.may_mount_from(from.as_ref())) {
+        return Ok(false);
+    }
     Ok(app.store().mount_blob(name, from.as_ref(), digest).await?)
 }
 
