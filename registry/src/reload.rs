@@ -1,10 +1,13 @@
 //! What SIGHUP changes: limits and the log's filter, as `--config` says them now, the certificate,
-//! and the file of the access log, which is opened anew. Used by `serve`.
+//! who is known, and the file of the access log, which is opened anew. Used by `serve`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use deploy_registry::{AccessLog, Limiter, Tls};
+use deploy_registry::{
+    AccessLog, Limiter, Tls,
+    auth::{Gatekeeper, Sources},
+};
 
 use crate::{
     arguments::{ConfigFile, LimitFlags},
@@ -22,6 +25,8 @@ pub(crate) struct Reload {
     pub(crate) log: Log,
     /// A certificate that is in files.
     pub(crate) certificate: Option<(Tls, CertificateFiles)>,
+    /// Whoever knows people, who are in files.
+    pub(crate) people: Option<(Arc<Gatekeeper>, Sources)>,
 }
 
 impl Reload {
@@ -45,6 +50,9 @@ impl Reload {
         if let Some((tls, files)) = &self.certificate {
             tls.reload(&files.certificate, &files.key)?;
         }
+        if let Some((gatekeeper, sources)) = &self.people {
+            gatekeeper.reload(sources)?;
+        }
         Ok(())
     }
 
@@ -52,7 +60,9 @@ impl Reload {
     pub(crate) fn watched(&self) -> Watched {
         let files = self.certificate.iter();
         let files = files.flat_map(|(_, files)| [&files.certificate, &files.key]);
-        Watched::new(files.cloned().collect())
+        let people = self.people.iter();
+        let people = people.flat_map(|(_, sources)| [&sources.operators, &sources.services]);
+        Watched::new(files.chain(people.flatten()).cloned().collect())
     }
 
     /// Does [`Reload::load`] again, and opens the access log anew. What fails is logged.

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use deploy_registry::{Mode, Plain, ServerSettings};
 
 use super::{
-    IdentityFlags, LimitFlags, Logging, Storage,
+    IdentityFlags, LimitFlags, Logging, People, PeopleFlags, Storage,
     upkeep::UpkeepFlags,
     values::{duration, positive_duration},
 };
@@ -23,6 +23,8 @@ use super::{
 pub(crate) struct Serve {
     #[command(flatten)]
     network: Network,
+    #[command(flatten)]
+    people: PeopleFlags,
     #[command(flatten)]
     pub(crate) identity: IdentityFlags,
     #[command(flatten)]
@@ -47,19 +49,13 @@ pub(crate) struct Serve {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Network")]
 struct Network {
-    /// Address to listen on; port 0 takes a free one. Loopback only: without keys, everybody
-    /// who reaches the port may write.
+    /// Address to listen on; port 0 takes a free one. With `--anonymous write` one of loopback
     #[arg(long, value_name = "HOST:PORT", default_value = "localhost:2022")]
     addr: String,
 
     /// Writes the address that is listened on to this file, once it is.
     #[arg(long, value_name = "FILE")]
     addr_file: Option<PathBuf>,
-
-    /// What people without a key may do. There are no keys yet, so this must be `write`, or
-    /// `read` beside -read-only, and it must be written out.
-    #[arg(long, value_enum, value_name = "RIGHT")]
-    anonymous: Option<Right>,
 
     /// Longest life of a connection, as `30m`; requests on it are finished. 0 is for ever.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
@@ -74,19 +70,13 @@ struct Network {
     max_connections: usize,
 }
 
-/// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Right {
-    Read,
-    Write,
-}
-
 /// What the flags come to.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// Addresses to listen on: the first one that works.
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) address_file: Option<PathBuf>,
+    pub(crate) people: People,
     pub(crate) storage: Storage,
     pub(crate) identity: IdentityFlags,
     pub(crate) server: ServerSettings,
@@ -97,14 +87,19 @@ pub(crate) struct Settings {
 pub(crate) enum UsageError {
     #[error(
         "nobody has a key here, so nobody could use this registry\n\
-         hint: let everybody on this machine read and write, with `--anonymous write`"
+         hint: name a file of public keys with `--opauth`, or let everybody on this machine read and write, with `--anonymous write`"
     )]
     NobodyMay,
     #[error(
-        "`--anonymous read` leaves nobody who may write: there are no keys yet\n\
-         hint: use `--anonymous write`, or `--read-only` beside it"
+        "`--anonymous read` leaves nobody who may write\n\
+         hint: name a file of operators' public keys with `--opauth`, or say `--read-only`"
     )]
     NobodyMayWrite,
+    #[error(
+        "with `--anonymous write` everybody may do everything, and keys are for nothing\n\
+         hint: leave out either that or the files of keys"
+    )]
+    KeysForNothing,
     #[error(
         "`{address}` is no loopback address: with `--anonymous write`, everybody who reaches it could write\n\
          hint: listen on one, as `--addr localhost:2022`, and let others in through a tunnel or a proxy that knows them"
@@ -123,16 +118,13 @@ impl Serve {
             read_only,
             upkeep,
             identity,
+            people,
             ..
         } = self;
-        match network.anonymous {
-            Some(Right::Write) => {}
-            Some(Right::Read) if read_only => {}
-            Some(Right::Read) => return Err(UsageError::NobodyMayWrite),
-            None => return Err(UsageError::NobodyMay),
-        }
+        let people = people.people(read_only)?;
         Ok(Settings {
-            addresses: loopback_addresses(&network.addr)?,
+            addresses: addresses(&network.addr, people == People::All)?,
+            people,
             address_file: network.addr_file,
             storage,
             server: ServerSettings {
@@ -155,23 +147,20 @@ impl Serve {
     }
 }
 
-/// Returns what the address stands for, where that is this machine alone.
-fn loopback_addresses(address: &str) -> Result<Vec<SocketAddr>, UsageError> {
+/// Returns what the address stands for; with `loopback`, where that is this machine alone.
+fn addresses(address: &str, loopback: bool) -> Result<Vec<SocketAddr>, UsageError> {
     let failed = |source| UsageError::Address {
         address: address.to_owned(),
         source,
     };
     // As the original's language writes it: `:2022` is every address of the machine.
-    if address.starts_with(':') {
-        return Err(UsageError::NotLoopback {
-            address: address.to_owned(),
-        });
-    }
-    let mut addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(failed)?.collect();
+    let everywhere = address.strip_prefix(':').map(|port| format!("[::]:{port}"));
+    let place = everywhere.as_deref().unwrap_or(address);
+    let mut addresses: Vec<SocketAddr> = place.to_socket_addrs().map_err(failed)?.collect();
     if addresses.is_empty() {
         return Err(failed(io::ErrorKind::AddrNotAvailable.into()));
     }
-    if addresses.iter().any(|address| !address.ip().is_loopback()) {
+    if loopback && addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(UsageError::NotLoopback {
             address: address.to_owned(),
         });

@@ -1,9 +1,15 @@
 //! `deploy-registry [serve]`: opens the store and serves it until it is told to stop.
 
-use std::{io, path::Path};
+use std::{io, path::Path, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use deploy_registry::{AccessFormat, AccessLog, Limiter, serve, server::Mode, store::Location};
+use deploy_registry::{
+    AccessFormat, AccessLog, Limiter,
+    auth::{Gatekeeper, Tokens},
+    serve,
+    server::Mode,
+    store::Location,
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -12,7 +18,7 @@ use tokio::{
 
 use super::block_on;
 use crate::{
-    arguments::{AccessTarget, LogFormat, Logging, Serve, Settings},
+    arguments::{AccessTarget, LogFormat, Logging, People, Serve, Settings},
     log::Log,
     notify::Notify,
     printer,
@@ -37,6 +43,7 @@ pub(super) fn run(arguments: Serve) -> Result<()> {
             access_log: access_log.clone(),
             log,
             certificate: None,
+            people: None,
         };
         reload.load()?;
         settings.server.limiter = limiter;
@@ -76,6 +83,11 @@ async fn run_until_stopped(mut settings: Settings, mut reload: Reload) -> Result
     let tls = trust::tls(&settings.identity, &identity)?;
     reload.certificate = CertificateFiles::of(&settings.identity).map(|files| (tls.clone(), files));
     settings.server.tls = Some(tls);
+    if let People::Known(sources) = &settings.people {
+        let gatekeeper = Arc::new(Gatekeeper::new(Tokens::of(&identity), sources)?);
+        reload.people = Some((gatekeeper.clone(), sources.clone()));
+        settings.server.gatekeeper = Some(gatekeeper);
+    }
     if let Location::Directory(directory) = location {
         settings.server.control = Some(directory);
     }
