@@ -3,7 +3,8 @@
 
 use std::{error::Error, fmt, path::PathBuf, str::FromStr};
 
-use deployctl::client::{Address, AddressError, Fingerprint};
+use deploy_spec::Fingerprint;
+use deployctl::client::{Address, AddressError};
 
 /// `host:port`, `http://host[:port]`, `https://host[:port]`, `oci:DIRECTORY` or
 /// `oci-archive:FILE`.

@@ -5,9 +5,9 @@ use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
 use deploy_agent::{AnySource, LayoutSource, Mirrored, Notify, RegistrySource};
-use deploy_spec::ConfigurationName;
+use deploy_spec::{ConfigurationName, Fingerprint};
 use deployctl::{
-    client::{Address, Credentials, Fingerprint, Options, Registry, RetryPolicy},
+    client::{Address, Credentials, Options, Registry, RetryPolicy},
     layout::{Content, Layout, LayoutArchive},
 };
 
