@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
-use deploy_registry::{Identity, Tls, store::Location};
+use deploy_registry::{Identity, Tls, auth::Names, store::Location};
+use deploy_spec::Fingerprint;
 
 use crate::arguments::IdentityFlags;
 
@@ -70,7 +71,27 @@ pub(crate) fn tls(flags: &IdentityFlags, identity: &Identity) -> Result<Tls> {
     if let Some(files) = CertificateFiles::of(flags) {
         return Ok(Tls::of_files(&files.certificate, &files.key)?);
     }
+    Tls::of_identity(identity, &names(flags)).context("cannot make a certificate")
+}
+
+/// Returns what the registry knows itself by: its keys, the names that its certificate is for at
+/// the time, and those that the flags name, for whatever stands in front of it.
+pub(crate) fn known_names(flags: &IdentityFlags, identity: &Identity, tls: &Tls) -> Names {
+    let (names, own, tls) = (names(flags), identity.fingerprint(), tls.clone());
+    Box::new(move |name| match name.parse::<Fingerprint>() {
+        Ok(fingerprint) => fingerprint == own || tls.fingerprint() == Some(fingerprint),
+        Err(_) => {
+            let Ok(authority) = name.parse::<http::uri::Authority>() else {
+                return false;
+            };
+            let host = authority.host().trim_matches(['[', ']']);
+            let same = |name: &String| name.eq_ignore_ascii_case(host);
+            names.iter().any(same) || tls.is_for(host)
+        }
+    })
+}
+
+fn names(flags: &IdentityFlags) -> Vec<String> {
     let names = NAMES.iter().map(|name| (*name).to_owned());
-    let names: Vec<String> = names.chain(flags.tls_name.iter().cloned()).collect();
-    Tls::of_identity(identity, &names).context("cannot make a certificate")
+    names.chain(flags.name.iter().cloned()).collect()
 }

@@ -14,10 +14,11 @@ pub(crate) struct IdentityFlags {
     #[arg(long, value_name = "FILE")]
     pub(crate) host_key: Option<PathBuf>,
 
-    /// Name or address that the certificate of that key is for, beside `localhost` and the
-    /// addresses of loopback; may be repeated
-    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
-    pub(crate) tls_name: Vec<String>,
+    /// Name or address under which clients reach the registry, beside `localhost`, the addresses
+    /// of loopback and what -tls-cert is for; may be repeated. The registry's own certificate is
+    /// for all of them, and signatures for tokens have to be
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Vec<String>,
 
     /// Certificate of a real authority instead, in PEM, its issuers behind it. Read again when it
     /// changes, and at each SIGHUP

@@ -108,10 +108,15 @@ impl Permit {
     }
 }
 
+/// Whether this is what the registry is called: the fingerprint of a key of its own, or
+/// `host[:port]`.
+pub type Names = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Knows who may do what.
 pub struct Gatekeeper {
     tokens: Tokens,
     used: Used,
+    names: Names,
     known: RwLock<Arc<Known>>,
 }
 
@@ -120,10 +125,11 @@ impl Gatekeeper {
     ///
     /// # Errors
     /// [`SourcesError`].
-    pub fn new(tokens: Tokens, sources: &Sources) -> Result<Self, SourcesError> {
+    pub fn new(tokens: Tokens, names: Names, sources: &Sources) -> Result<Self, SourcesError> {
         let known = RwLock::new(Arc::new(read(sources)?));
         Ok(Self {
             tokens,
+            names,
             used: Used::default(),
             known,
         })
@@ -196,6 +202,9 @@ impl Gatekeeper {
         signature: &str,
         now: Timestamp,
     ) -> Result<Subject, LoginError> {
+        if !(self.names)(statement.registry) {
+            return Err(LoginError::Elsewhere);
+        }
         let expires = self.tokens.read_nonce(statement.nonce);
         let expires = expires.map_err(|_| LoginError::Nonce)?;
         let signature = SshSig::from_pem(signature).map_err(|_| LoginError::NoSignature)?;
@@ -303,7 +312,8 @@ mod tests {
         }
 
         fn gatekeeper(&self) -> Result<Gatekeeper, SourcesError> {
-            Gatekeeper::new(Tokens::of(&Identity::generate()), &self.sources)
+            let names = Box::new(|name: &str| name == "localhost:2022");
+            Gatekeeper::new(Tokens::of(&Identity::generate()), names, &self.sources)
         }
     }
 

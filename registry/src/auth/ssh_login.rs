@@ -35,6 +35,11 @@ pub enum LoginError {
     /// It was made by another key, or of other words.
     #[error("it was not made by that key of these words")]
     Wrong,
+    /// It was made for another registry, or for this one under a name that it does not know.
+    #[error(
+        "it was made for a registry of another name\nhint: `--name` tells this one under which names it is reached"
+    )]
+    Elsewhere,
     /// Nobody touched the security key.
     #[error("nobody touched the security key")]
     Untouched,
@@ -62,7 +67,7 @@ pub(super) fn prove(
     if now.duration_since(statement.time).abs() > CLOCKS {
         return Err(LoginError::Time);
     }
-    let words = statement.to_string();
+    let words = statement.text().ok_or(LoginError::Wrong)?;
     let verified = key.public.verify(NAMESPACE, words.as_bytes(), signature);
     verified.map_err(|_| LoginError::Wrong)?;
     let algorithm = key.public.algorithm();

@@ -82,9 +82,10 @@ async fn run_until_stopped(mut settings: Settings, mut reload: Reload) -> Result
     let fingerprint = identity.fingerprint();
     let tls = trust::tls(&settings.identity, &identity)?;
     reload.certificate = CertificateFiles::of(&settings.identity).map(|files| (tls.clone(), files));
+    let names = trust::known_names(&settings.identity, &identity, &tls);
     settings.server.tls = Some(tls);
     if let People::Known(sources) = &settings.people {
-        let gatekeeper = Arc::new(Gatekeeper::new(Tokens::of(&identity), sources)?);
+        let gatekeeper = Arc::new(Gatekeeper::new(Tokens::of(&identity), names, sources)?);
         reload.people = Some((gatekeeper.clone(), sources.clone()));
         settings.server.gatekeeper = Some(gatekeeper);
     }

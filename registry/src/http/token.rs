@@ -97,7 +97,7 @@ fn login(gatekeeper: &Gatekeeper, form: &Query, scope: &str) -> Result<Subject, 
     let time = time.and_then(|seconds| Timestamp::from_second(seconds).ok());
     let statement = Statement {
         service: field("service"),
-        realm: field("realm"),
+        registry: field("registry"),
         scope,
         time: time.unwrap_or(Timestamp::UNIX_EPOCH),
         nonce: field("nonce"),

@@ -7,11 +7,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use deploy_spec::Fingerprint;
 use rustls::{
     ServerConfig,
+    client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use tokio_rustls::TlsAcceptor;
@@ -93,6 +95,28 @@ impl Tls {
         Ok(())
     }
 
+    /// Returns the fingerprint of the certificate's key, where that is one on P-256.
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        let certified = self.certificate.current();
+        let parsed = ParsedCertificate::try_from(certified.end_entity_cert().ok()?).ok()?;
+        Fingerprint::of_public_key_info(&parsed.subject_public_key_info())
+    }
+
+    /// Whether the certificate is for this host name or address.
+    pub fn is_for(&self, host: &str) -> bool {
+        let certified = self.certificate.current();
+        let Ok(certificate) = certified.end_entity_cert() else {
+            return false;
+        };
+        let (Ok(parsed), Ok(name)) = (
+            ParsedCertificate::try_from(certificate),
+            ServerName::try_from(host),
+        ) else {
+            return false;
+        };
+        verify_server_name(&parsed, &name).is_ok()
+    }
+
     pub(super) fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
@@ -107,10 +131,15 @@ impl fmt::Debug for Tls {
 /// Whatever a client asks for, it gets the one that there is.
 struct Certificate(RwLock<Arc<CertifiedKey>>);
 
+impl Certificate {
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&current))
+        Some(self.current())
     }
 }
 
