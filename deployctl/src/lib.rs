@@ -6,4 +6,5 @@ pub mod archive;
 pub mod client;
 pub mod layout;
 pub mod ops;
+pub mod ssh;
 pub mod transfer;

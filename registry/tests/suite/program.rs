@@ -94,9 +94,12 @@ fn flags_that_would_let_strangers_in_are_refused() {
     let cases: [(&[&str], &str); 6] = [
         (
             &[],
-            "hint: let everybody on this machine read and write, with `--anonymous write`",
+            "hint: name a file of public keys with `--opauth`, or let everybody on this machine read and write, with `--anonymous write`",
         ),
-        (&["-anonymous", "read"], "hint: use `--anonymous write`"),
+        (
+            &["-anonymous", "read"],
+            "hint: name a file of operators' public keys",
+        ),
         (
             &["-anonymous", "write", "-addr", "0.0.0.0:0"],
             "`0.0.0.0:0` is no loopback address",

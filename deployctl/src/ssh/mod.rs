@@ -1,0 +1,18 @@
+//! SSH keys that sign for somebody: in files, or in an agent. For whoever logs in to a registry or
+//! signs a release.
+//!
+//! ```text
+//! signer    a key, and what is signed with it (SSHSIG)
+//! key_file  a key in a file, maybe behind a passphrase
+//! agent     keys that a program of its own keeps
+//! ```
+
+mod agent;
+mod error;
+mod key_file;
+mod signer;
+
+pub use agent::Agent;
+pub use error::SshError;
+pub use key_file::{Passphrase, open};
+pub use signer::Signer;
