@@ -14,6 +14,7 @@ pub mod login;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
+pub mod openssh;
 pub mod range;
 pub mod release;
 pub mod scope;

@@ -1,7 +1,7 @@
 //! What somebody may do: a role, narrowed to some repositories and to some time. Pure.
 
 use deploy_spec::{
-    Actions,
+    Actions, openssh,
     scope::{Resource, Scope},
 };
 use jiff::Timestamp;
@@ -36,32 +36,8 @@ impl Pattern {
 
     /// Whether it stands for this name.
     pub fn matches(&self, name: &str) -> bool {
-        matches(self.0.as_bytes(), name.as_bytes())
+        openssh::matches(self.0.as_bytes(), name.as_bytes())
     }
-}
-
-/// Takes as many steps as the product of both lengths at the most: whatever stood behind the last
-/// star is all that is ever tried again.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut at, mut read) = (0, 0);
-    let mut star = None;
-    while read < name.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at + 1, read));
-                at += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == name[read] => (at, read) = (at + 1, read + 1),
-            _ => match star {
-                None => return false,
-                Some((behind, from)) => {
-                    star = Some((behind, from + 1));
-                    (at, read) = (behind, from + 1);
-                }
-            },
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
 /// What somebody may do.

@@ -3,8 +3,11 @@
 
 use std::collections::HashMap;
 
-use deploy_spec::Fingerprint;
-use jiff::{Timestamp, civil, tz::TimeZone};
+use deploy_spec::{
+    Fingerprint,
+    openssh::{QuotesError, options, parse_time, split_options, unquote},
+};
+use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 
 use super::{Grant, Pattern, Role};
@@ -63,8 +66,8 @@ pub enum Fault {
     #[error("no public key such as `ssh-ed25519 AAAA… comment`")]
     Key,
     /// A quotation mark is missing, or something stands behind one.
-    #[error("the options before the key have no end, or a quotation mark in the wrong place")]
-    Quotes,
+    #[error(transparent)]
+    Quotes(#[from] QuotesError),
     /// Passing it over could let somebody do more than was meant.
     #[error(
         "option `{0}` is none that this registry heeds\nhint: `repository=\"NAME\"` and `expiry-time=\"YYYYMMDD\"` narrow a key"
@@ -115,10 +118,10 @@ pub fn parse(text: &str, role: Role) -> Result<KnownKeys, LineError> {
 
 fn parse_line(line: &str, role: Role) -> Result<KnownKey, Fault> {
     // As OpenSSH does it: what does not begin with a key begins with options.
-    let (options, key) = match read_key(line) {
+    let (before, key) = match read_key(line) {
         Some(key) => ("", key),
         None => {
-            let (options, rest) = split_options(line)?;
+            let (options, rest) = split_options(line)?.ok_or(Fault::Key)?;
             (options, read_key(rest).ok_or(Fault::Key)?)
         }
     };
@@ -129,7 +132,7 @@ fn parse_line(line: &str, role: Role) -> Result<KnownKey, Fault> {
         touch: true,
         verify: false,
     };
-    for (name, value) in Options(options) {
+    for (name, value) in options(before) {
         known.narrow(name, value)?;
     }
     Ok(known)
@@ -147,57 +150,6 @@ fn read_key(line: &str) -> Option<PublicKey> {
     PublicKey::from_openssh(&line).ok()
 }
 
-/// Splits a line at the first white space that no quotation marks surround.
-fn split_options(line: &str) -> Result<(&str, &str), Fault> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, character) in line.char_indices() {
-        match character {
-            '"' if !escaped => quoted = !quoted,
-            ' ' | '\t' if !quoted => return Ok((&line[..at], line[at..].trim_start())),
-            _ => {}
-        }
-        escaped = quoted && character == '\\' && !escaped;
-    }
-    match quoted {
-        true => Err(Fault::Quotes),
-        false => Err(Fault::Key),
-    }
-}
-
-/// The options of a line, each with its value between quotation marks, which still has its
-/// backslashes.
-struct Options<'a>(&'a str);
-
-impl<'a> Iterator for Options<'a> {
-    type Item = (&'a str, Option<&'a str>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let mut quoted = false;
-        let mut escaped = false;
-        let end = self.0.find(|character| {
-            let ends = character == ',' && !quoted;
-            if character == '"' && !escaped {
-                quoted = !quoted;
-            }
-            escaped = quoted && character == '\\' && !escaped;
-            ends
-        });
-        let (option, rest) = match end {
-            Some(end) => (&self.0[..end], &self.0[end + 1..]),
-            None => (self.0, ""),
-        };
-        self.0 = rest;
-        Some(match option.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (option, None),
-        })
-    }
-}
-
 impl KnownKey {
     fn narrow(&mut self, name: &str, value: Option<&str>) -> Result<(), Fault> {
         let known = name.to_ascii_lowercase();
@@ -212,7 +164,7 @@ impl KnownKey {
             }
             ("expiry-time", Some(value)) => {
                 let text = unquote(value)?;
-                let expires = parse_time(&text).ok_or(Fault::Value {
+                let expires = parse_time(&text, TimeZone::system()).ok_or(Fault::Value {
                     option: "expiry-time",
                     value: text,
                     expected: "time as YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with a Z where it is UTC",
@@ -231,30 +183,6 @@ impl KnownKey {
         }
         Ok(())
     }
-}
-
-/// Takes the quotation marks off; a backslash before one makes it a character of the value.
-fn unquote(value: &str) -> Result<String, Fault> {
-    let inner = value
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    let inner = inner.ok_or(Fault::Quotes)?;
-    Ok(inner.replace("\\\"", "\""))
-}
-
-/// As sshd(8) has it: the local time, unless there is a Z.
-fn parse_time(text: &str) -> Option<Timestamp> {
-    let (digits, zone) = match text.strip_suffix(['Z', 'z']) {
-        Some(digits) => (digits, TimeZone::UTC),
-        None => (text, TimeZone::system()),
-    };
-    let is_time = [8, 12, 14].contains(&digits.len());
-    if !is_time || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let digits = format!("{digits:0<14}");
-    let time = civil::DateTime::strptime("%Y%m%d%H%M%S", digits).ok()?;
-    Some(time.to_zoned(zone).ok()?.timestamp())
 }
 
 #[cfg(test)]
@@ -324,8 +252,14 @@ mod tests {
         for line in ["x", "no-pty", "ssh-dss AAAA", "repository=\"a\" nothing"] {
             assert_eq!(fault(line), Fault::Key, "{line}");
         }
-        assert_eq!(fault(&format!("repository=\"a {ED25519}")), Fault::Quotes);
-        assert_eq!(fault(&format!("repository=a {ED25519}")), Fault::Quotes);
+        assert_eq!(
+            fault(&format!("repository=\"a {ED25519}")),
+            Fault::Quotes(QuotesError)
+        );
+        assert_eq!(
+            fault(&format!("repository=a {ED25519}")),
+            Fault::Quotes(QuotesError)
+        );
         for option in [
             "command=\"x\"",
             "from=\"10.*\"",
