@@ -18,6 +18,7 @@ pub mod openssh;
 pub mod range;
 pub mod release;
 pub mod scope;
+pub mod signature;
 
 pub use component::ComponentVersion;
 pub use digest::{Algorithm, Digest, Hasher};

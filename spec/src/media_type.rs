@@ -25,6 +25,12 @@ pub const LAYER_TAR_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 pub const COMPONENT: &str = "application/vnd.deploytools.component.v1+json";
 /// `artifactType` of a release's manifest.
 pub const RELEASE: &str = "application/vnd.deploytools.release.v1+json";
+/// `artifactType` of the manifest of a release's signature.
+pub const SIGNATURE: &str = "application/vnd.deploytools.signature.v1+json";
+/// What is signed.
+pub const STATEMENT: &str = "application/vnd.deploytools.statement.v1+json";
+/// The signature of it, armored (PROTOCOL.sshsig §1).
+pub const SSH_SIGNATURE: &str = "application/vnd.deploytools.ssh-signature.v1";
 
 /// Every media type that a manifest may be asked for under, for an `Accept` header.
 pub const MANIFESTS: [&str; 4] = [
