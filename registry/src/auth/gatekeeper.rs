@@ -80,10 +80,39 @@ struct Known {
     anonymous: Option<Role>,
 }
 
+/// Somebody, as people know him: for those who write down who did what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Who he is to the registry.
+    pub subject: Subject,
+    /// Whose key it is, as its comment in the file says; empty for everybody else.
+    pub comment: String,
+}
+
+impl Caller {
+    /// Returns nobody in particular.
+    pub fn anonymous() -> Self {
+        Self {
+            subject: Subject::Anonymous,
+            comment: String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, comment } = self;
+        match comment.is_empty() {
+            true => write!(formatter, "{subject}"),
+            false => write!(formatter, "{subject} ({})", comment.escape_debug()),
+        }
+    }
+}
+
 /// Who a request is of, and what it may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permit {
-    subject: Subject,
+    caller: Caller,
     scopes: Vec<Scope>,
 }
 
@@ -95,8 +124,8 @@ impl fmt::Debug for Gatekeeper {
 
 impl Permit {
     /// Returns who it is of.
-    pub fn subject(&self) -> &Subject {
-        &self.subject
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// Whether it is for all of this.
@@ -154,6 +183,18 @@ impl Gatekeeper {
     /// Returns a key that is known.
     pub fn key(&self, fingerprint: &Fingerprint) -> Option<KnownKey> {
         self.known().keys.get(fingerprint).cloned()
+    }
+
+    /// Returns who somebody is to people.
+    pub fn caller(&self, subject: &Subject) -> Caller {
+        let comment = match subject {
+            Subject::Key(fingerprint) => self.key(fingerprint).map(|key| key.comment),
+            Subject::Anonymous | Subject::User(_) => None,
+        };
+        Caller {
+            subject: subject.clone(),
+            comment: comment.unwrap_or_default(),
+        }
     }
 
     /// Returns what somebody may do at this time; nothing where he is not known any more.
@@ -241,7 +282,8 @@ impl Gatekeeper {
         for scope in &mut scopes {
             scope.actions = grant.allowed(scope);
         }
-        Ok(Permit { subject, scopes })
+        let caller = self.caller(&subject);
+        Ok(Permit { caller, scopes })
     }
 }
 
@@ -329,7 +371,8 @@ mod tests {
         let wanted = scopes(&["repository:configs/a:pull,push", "repository:other:pull"]);
         let (token, _) = gatekeeper.token(&jane, &wanted, now).unwrap();
         let permit = gatekeeper.permit(&token, now).unwrap();
-        assert_eq!(permit.subject(), &jane);
+        assert_eq!(permit.caller().subject, jane);
+        assert_eq!(permit.caller().comment, "jane");
         assert!(permit.allows(&wanted[0]) && !permit.allows(&wanted[1]));
         assert!(!permit.allows(&"repository:configs/a:delete".parse().unwrap()));
         // Nobody in particular.

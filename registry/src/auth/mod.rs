@@ -14,7 +14,7 @@ mod keys_file;
 mod ssh_login;
 mod tokens;
 
-pub use gatekeeper::{Gatekeeper, Names, Permit, Sources, SourcesError};
+pub use gatekeeper::{Caller, Gatekeeper, Names, Permit, Sources, SourcesError};
 pub use grant::{Grant, Pattern, Role};
 pub use keys_file::{Fault, KnownKey, KnownKeys, LineError, parse as parse_keys};
 pub use ssh_login::LoginError;

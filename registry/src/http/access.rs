@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use jiff::Timestamp;
 
 use super::{error::ApiError, path::Resource};
-use crate::auth::{Gatekeeper, Permit, Subject};
+use crate::auth::{Caller, Gatekeeper, Permit, Subject};
 
 /// What the token endpoint is called, and what tokens are for.
 const SERVICE: &str = "deploy-registry";
@@ -31,7 +31,30 @@ impl std::fmt::Debug for Access {
     }
 }
 
-/// What a request may do beside what it asks for first.
+/// Why a request is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Nothing is changed, whoever asks.
+    ReadOnly,
+    /// It came without a token, and not everybody may.
+    NoToken,
+    /// Its token is none, or none any more.
+    InvalidToken,
+    /// Its token is for something else, or for less.
+    InsufficientScope,
+}
+
+/// A request that is not admitted.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    /// Who it is of, where its token is good.
+    pub(crate) caller: Option<Caller>,
+    /// What its client is told.
+    pub(crate) answer: ApiError,
+}
+
+/// What a request may do beside what it asks for first. In its extensions.
 #[derive(Clone, Debug)]
 pub(crate) enum Passage {
     /// Everything.
@@ -43,6 +66,14 @@ pub(crate) enum Passage {
 }
 
 impl Passage {
+    /// Returns who the request is of.
+    pub(crate) fn caller(&self) -> Caller {
+        match self {
+            Self::Permit(permit) => permit.caller().clone(),
+            Self::Open | Self::Anonymous => Caller::anonymous(),
+        }
+    }
+
     /// Whether a blob may be mounted from this repository; from any where none is named.
     pub(crate) fn may_mount_from(&self, repository: Option<&RepositoryName>) -> bool {
         let pull = |name: &RepositoryName| Scope {
@@ -110,22 +141,32 @@ impl Access {
     /// Decides on a request.
     ///
     /// # Errors
-    /// 405 where nothing may be changed; 401 with what to ask the token endpoint for.
+    /// [`Refusal`]: 405 where nothing may be changed; 401 with what to ask the token endpoint for.
     pub(crate) fn admit(
         &self,
         resource: &Resource,
         asked: &Asked<'_>,
-    ) -> Result<Passage, ApiError> {
+    ) -> Result<Passage, Box<Refusal>> {
         let reads = asked.method == Method::GET || asked.method == Method::HEAD;
         if self.read_only && !reads {
-            return Err(ApiError::read_only());
+            return Err(Box::new(Refusal {
+                reason: Reason::ReadOnly,
+                caller: None,
+                answer: ApiError::read_only(),
+            }));
         }
         let Some(gatekeeper) = &self.gatekeeper else {
             return Ok(Passage::Open);
         };
         let wanted = wanted(resource, asked.method);
         let now = Timestamp::now();
-        let refused = |error| refused(asked, wanted.as_ref(), error);
+        let refused = |reason, caller| {
+            Box::new(Refusal {
+                reason,
+                caller,
+                answer: unauthorized(asked, wanted.as_ref(), reason),
+            })
+        };
         let Some(token) = bearer(asked.headers) else {
             let everybody = gatekeeper.grant(&Subject::Anonymous, now);
             return match (everybody, &wanted) {
@@ -133,15 +174,16 @@ impl Access {
                 (Some(grant), Some(wanted)) if grant.allowed(wanted) == wanted.actions => {
                     Ok(Passage::Anonymous)
                 }
-                _ => Err(refused(None)),
+                _ => Err(refused(Reason::NoToken, None)),
             };
         };
         let permit = gatekeeper.permit(token, now);
-        let permit = permit.map_err(|_| refused(Some("invalid_token")))?;
-        match wanted {
-            Some(ref wanted) if !is_allowed(&permit, wanted) => {
-                Err(refused(Some("insufficient_scope")))
-            }
+        let permit = permit.map_err(|_| refused(Reason::InvalidToken, None))?;
+        match &wanted {
+            Some(scope) if !is_allowed(&permit, scope) => Err(refused(
+                Reason::InsufficientScope,
+                Some(permit.caller().clone()),
+            )),
             _ => Ok(Passage::Permit(permit)),
         }
     }
@@ -204,11 +246,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns the answer that says where tokens are to be had, and for what.
-fn refused(asked: &Asked<'_>, wanted: Option<&Scope>, error: Option<&str>) -> ApiError {
-    let message = match error {
-        None => "this needs a token: log in, or give this client its credentials",
-        Some("insufficient_scope") => "the token that was sent does not allow of this",
-        Some(_) => "the token that was sent is none of this registry, or has expired",
+fn unauthorized(asked: &Asked<'_>, wanted: Option<&Scope>, reason: Reason) -> ApiError {
+    let (message, error) = match reason {
+        Reason::InvalidToken => (
+            "the token that was sent is none of this registry, or has expired",
+            Some("invalid_token"),
+        ),
+        Reason::InsufficientScope => (
+            "the token that was sent does not allow of this",
+            Some("insufficient_scope"),
+        ),
+        Reason::NoToken | Reason::ReadOnly => (
+            "this needs a token: log in, or give this client its credentials",
+            None,
+        ),
     };
     let refused = ApiError::new(ErrorCode::Unauthorized, message);
     match challenge(asked, wanted, error) {

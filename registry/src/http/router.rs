@@ -11,8 +11,10 @@ use http::Method;
 
 use super::{
     App,
-    access::{Asked, Scheme, TOKEN_PATH},
-    blobs, catalog,
+    access::{Asked, Refusal, Scheme, TOKEN_PATH},
+    blobs,
+    body::Incoming,
+    catalog,
     error::{ApiError, Result},
     extensions, manifests, operation,
     path::{PathError, Resource},
@@ -55,7 +57,11 @@ async fn route(app: App, mut request: Request) -> Result {
         method: &method,
         headers: request.headers(),
     };
-    let passage = app.access().admit(&resource, &asked)?;
+    let passage = match app.access().admit(&resource, &asked) {
+        Ok(passage) => passage,
+        Err(refusal) => return Err(refuse(&app, request, *refusal).await),
+    };
+    tracing::debug!(caller = %passage.caller(), "admitted");
     request.extensions_mut().insert(passage);
     match resource {
         Resource::Api if get => Ok(operation::api()),
@@ -99,4 +105,19 @@ async fn route(app: App, mut request: Request) -> Result {
         | Resource::Tags(_)
         | Resource::Referrers(..) => Err(ApiError::method_not_allowed("GET, HEAD")),
     }
+}
+
+/// Returns what the client of a request is told that is not admitted: the one place that all of them
+/// come by.
+async fn refuse(app: &App, request: Request, refusal: Refusal) -> ApiError {
+    let Refusal {
+        reason,
+        caller,
+        answer,
+    } = refusal;
+    let caller = caller.as_ref().map(tracing::field::display);
+    tracing::debug!(?reason, caller, "not admitted");
+    // Who pushes looks for the answer only when everything is sent.
+    Incoming::new(request.into_body(), app.idle()).drain().await;
+    answer
 }
