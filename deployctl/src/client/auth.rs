@@ -112,13 +112,6 @@ impl Authenticator {
         }
     }
 
-    /// Lets `oci-client` use the credentials in its own requests.
-    pub(super) async fn lend_credentials(&self) {
-        self.client
-            .store_auth_if_needed(&self.registry, &self.registry_auth())
-            .await;
-    }
-
     fn registry_auth(&self) -> RegistryAuth {
         match &self.credentials {
             Credentials::Anonymous => RegistryAuth::Anonymous,

@@ -70,6 +70,16 @@ impl Transport {
         &self,
         first: Call,
     ) -> Result<Option<Vec<T>>, ClientError> {
+        self.pages_within(first, u64::MAX).await
+    }
+
+    /// As [`Transport::pages`], of at most so many bytes in all.
+    pub(super) async fn pages_within<T: DeserializeOwned>(
+        &self,
+        first: Call,
+        limit: u64,
+    ) -> Result<Option<Vec<T>>, ClientError> {
+        let mut left = limit;
         let mut pages = Vec::new();
         let mut call = first;
         loop {
@@ -83,7 +93,8 @@ impl Transport {
             let headers = response.headers().clone();
             let next = headers.get(LINK).and_then(|value| value.to_str().ok());
             let next = next.and_then(parse_next_link).map(str::to_owned);
-            let body = self.body(response, &operation, PAGE_MAX).await?;
+            let body = self.body(response, &operation, left.min(PAGE_MAX)).await?;
+            left -= body.len() as u64;
             let page = serde_json::from_slice(&body)
                 .map_err(|error| self.unreadable(&operation, &headers, error.to_string()))?;
             pages.push(page);

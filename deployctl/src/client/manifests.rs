@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use deploy_spec::{Algorithm, Digest, Reference, Tag, media_type};
+use deploy_spec::{Algorithm, Descriptor, Digest, Reference, Tag, media_type};
 use http::{
     HeaderMap, HeaderName, Method, StatusCode,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH},
@@ -18,6 +18,7 @@ use super::{
 const MANIFEST_MAX: u64 = 16 * 1024 * 1024;
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -238,6 +239,30 @@ impl Repository {
                     Some(current) if current == digest => Put::Stored,
                     current => Put::Refused { current },
                 })
+            }
+            _ => Err(self.transport.refusal(&operation, response).await),
+        }
+    }
+
+    /// Writes a manifest under its digest that refers to another one, and returns whether the
+    /// registry has taken note of that (`OCI-Subject`).
+    ///
+    /// # Errors
+    /// As [`Repository::put_manifest`].
+    pub(super) async fn put_with_subject(
+        &self,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+    ) -> Result<bool, ClientError> {
+        let call = self
+            .put_call(&Reference::Digest(descriptor.digest.clone()))
+            .header(CONTENT_TYPE, &descriptor.media_type)
+            .body(bytes);
+        let operation = call.operation.clone();
+        let response = self.transport.send(call).await?;
+        match response.status() {
+            StatusCode::CREATED | StatusCode::OK | StatusCode::ACCEPTED => {
+                Ok(response.headers().contains_key(&OCI_SUBJECT))
             }
             _ => Err(self.transport.refusal(&operation, response).await),
         }

@@ -9,7 +9,7 @@
 //!   no call has a limit on its total time, each has one on silence ([`RetryPolicy`]).
 //! * [`ClientError`] has a variant for every case that a caller may want to tell apart.
 //!
-//! Authentication and the fallback for referrers are `oci-client`'s.
+//! Authentication is `oci-client`'s.
 
 mod address;
 mod auth;
