@@ -6,5 +6,6 @@ pub mod archive;
 pub mod client;
 pub mod layout;
 pub mod ops;
+pub mod signing;
 pub mod ssh;
 pub mod transfer;
