@@ -4,11 +4,15 @@
 use std::time::Duration;
 
 use deploy_spec::{
-    Channel, Digest, Outline, Reference, Release, ReleaseNumber, Tag, annotation, media_type,
+    Channel, Descriptor, Digest, Outline, Reference, Release, ReleaseNumber, Tag, annotation,
+    media_type, signature::Purpose,
 };
 use tokio::time::Instant;
 
-use super::OpsError;
+use super::{
+    OpsError,
+    signatures::{Sealing, Signed},
+};
 use crate::client::{Condition, Content, Manifest, Progress, Put, Repository};
 
 /// How far the history of a release is followed.
@@ -26,6 +30,14 @@ enum Writes {
     Plain,
 }
 
+/// A release that has its number, and that the channel is or was.
+pub(super) struct Won {
+    pub(super) id: Digest,
+    pub(super) release: Release,
+    /// Its signature, where it was to be signed.
+    pub(super) signed: Option<Signed>,
+}
+
 /// Who has a number.
 enum Claim {
     Ours,
@@ -36,17 +48,23 @@ pub(super) struct Contest<'a> {
     repository: Repository,
     channel: &'a Channel,
     channel_tag: Reference,
+    sealing: Option<Sealing>,
     writes: Option<Writes>,
     /// Another maker's release that stands between its number and the channel, and since when.
     pending: Option<(Digest, Instant)>,
 }
 
 impl<'a> Contest<'a> {
-    pub(super) fn new(repository: Repository, channel: &'a Channel) -> Self {
+    pub(super) fn new(
+        repository: Repository,
+        channel: &'a Channel,
+        sealing: Option<Sealing>,
+    ) -> Self {
         Self {
             repository,
             channel,
             channel_tag: Reference::Tag(Tag::from(channel)),
+            sealing,
             writes: None,
             pending: None,
         }
@@ -59,7 +77,7 @@ impl<'a> Contest<'a> {
         &mut self,
         mut release: Release,
         first: ReleaseNumber,
-    ) -> Result<Option<(Digest, Release)>, OpsError> {
+    ) -> Result<Option<Won>, OpsError> {
         let parent = release.parent.clone();
         let mut number = first;
         loop {
@@ -70,12 +88,24 @@ impl<'a> Contest<'a> {
                 None => {
                     release.number = Some(number);
                     let ours = self.prepare(&release).await?;
+                    let signed = self.seal(&ours, number).await?;
                     match self.claim(&tag, &ours).await? {
                         Claim::Ours => {
-                            let won = self.conclude(number, &ours, parent.as_ref()).await?;
-                            return Ok(won.then_some((ours.digest, release)));
+                            if self.conclude(number, &ours, parent.as_ref()).await? {
+                                let id = ours.digest;
+                                return Ok(Some(Won {
+                                    id,
+                                    release,
+                                    signed,
+                                }));
+                            }
+                            self.unseal(signed).await;
+                            return Ok(None);
                         }
-                        theirs => theirs,
+                        theirs => {
+                            self.unseal(signed).await;
+                            theirs
+                        }
                     }
                 }
             };
@@ -115,6 +145,34 @@ impl<'a> Contest<'a> {
             media_type: media_type::IMAGE_MANIFEST.to_owned(),
             bytes: documents.manifest.into(),
         })
+    }
+
+    /// Signs a release before it has its tag: whoever may help to move the channel from then on
+    /// must not move it to one that hosts refuse.
+    async fn seal(
+        &self,
+        ours: &Manifest,
+        number: ReleaseNumber,
+    ) -> Result<Option<Signed>, OpsError> {
+        let Some(sealing) = &self.sealing else {
+            return Ok(None);
+        };
+        let size = ours.bytes.len() as u64;
+        let subject = Descriptor::new(ours.media_type.clone(), ours.digest.clone(), size);
+        let sealed = sealing.seal(&self.repository, &subject, Some(number), Purpose::Release);
+        sealed.await.map(Some)
+    }
+
+    /// Removes the signature of a release that has lost. Best effort: what stays is a signature of
+    /// a manifest that nobody has.
+    async fn unseal(&self, signed: Option<Signed>) {
+        let Some(Signed { id, .. }) = signed else {
+            return;
+        };
+        let reference = Reference::Digest(id);
+        if let Err(error) = self.repository.delete_manifest(&reference).await {
+            tracing::debug!(signature = %reference, %error, "the signature of a release that lost the contest stays");
+        }
     }
 
     /// Writes a release under a number, unless somebody else has it.

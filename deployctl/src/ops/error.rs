@@ -7,7 +7,7 @@ use deploy_spec::{
     component::ComponentError, release::ReleaseError,
 };
 
-use crate::{archive::ArchiveError, client::ClientError};
+use crate::{archive::ArchiveError, client::ClientError, ssh::SshError};
 
 /// Why a verb failed; nothing that was visible before has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +16,27 @@ pub enum OpsError {
     /// The registry, or the way to it.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The key that is to sign.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
+    /// The configuration has no such release.
+    #[error("configuration `{configuration}` has no release `{release}`")]
+    UnknownRelease {
+        /// The configuration.
+        configuration: ConfigurationName,
+        /// What was asked for.
+        release: String,
+    },
+    /// A signature of this release would not say what is meant.
+    #[error("release `{release}` of configuration `{configuration}` is not to be signed: {reason}")]
+    NotToBeSigned {
+        /// The configuration.
+        configuration: ConfigurationName,
+        /// What was asked for.
+        release: String,
+        /// Why not.
+        reason: String,
+    },
     /// No version of such a component.
     #[error("unknown component `{0}`")]
     UnknownComponent(ComponentName),

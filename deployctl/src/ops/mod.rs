@@ -7,6 +7,7 @@
 //! * `compose`: [`Project::add_configuration`], [`Project::change_configuration`],
 //!   [`Project::bump_configuration`]
 //! * `show`: what there is
+//! * `signatures`: [`Project::sign_release`], [`Project::signatures`]
 //! * `delete`: what shall no longer be
 //!
 //! # How a release is made
@@ -16,6 +17,9 @@
 //! moved to it, on the condition that it still is D. Whoever finds `v<N+1>` taken by a release
 //! with parent D starts over, and where it is still so then, moves the channel for its maker,
 //! who may have died in between. So each round of the contest has a winner, and no change is lost.
+//!
+//! A release that is signed is so before it has its tag: somebody else may move the channel to it
+//! from then on, and hosts shall not find it without its signature.
 //!
 //! A registry without conditional writes is found out by one that must not succeed. There a
 //! number belongs to whoever wrote its tag last, once it has stayed as it is for a moment that
@@ -31,6 +35,7 @@ mod project;
 mod publish;
 mod release;
 mod show;
+mod signatures;
 mod usage;
 mod version;
 
@@ -40,3 +45,4 @@ pub use project::Project;
 pub use publish::{Added, Source};
 pub use release::{Outcome, Shown};
 pub use show::ShownVersion;
+pub use signatures::{ReleaseName, Signatures, Signed};

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use deploy_spec::{ComponentName, ConfigurationName, Prefix};
 use jiff::Timestamp;
 
-use crate::client::{Registry, Repository};
+use super::signatures::Sealing;
+use crate::{
+    client::{Registry, Repository},
+    ssh::Signer,
+};
 
 /// A registry's part that one set of components and configurations lives in.
 #[derive(Clone, Debug)]
@@ -18,6 +22,8 @@ pub struct Project {
     pub clock: fn() -> Timestamp,
     /// Who makes releases, where that is known.
     pub author: Option<String>,
+    /// Who signs releases that are made, where somebody does.
+    pub signer: Option<Signer>,
     /// A directory for files that are packed and sent.
     pub scratch: PathBuf,
 }
@@ -33,6 +39,13 @@ impl Project {
         self.registry.repository(self.prefix.configuration(name))
     }
 
+    pub(super) fn sealing(&self) -> Option<Sealing> {
+        self.signer.as_ref().map(|signer| Sealing {
+            signer: signer.clone(),
+            clock: self.clock,
+        })
+    }
+
     /// Returns the time in milliseconds, so that versions made within one second keep their
     /// order.
     pub(super) fn now(&self) -> Timestamp {
@@ -44,7 +57,7 @@ impl Project {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{archive::PackOptions, client::Progress, ops::Source};
+    use crate::{archive::PackOptions, client::Progress, ops::Source, signing::AllowedSigners};
 
     fn is_send(_: impl Send) {}
 
@@ -64,6 +77,12 @@ mod tests {
         is_send(project.components());
         is_send(project.configurations());
         is_send(project.delete_version(layer));
+        if let Some(signer) = &project.signer {
+            let release = crate::ops::ReleaseName::Channel(channel.clone());
+            let purpose = deploy_spec::signature::Purpose::Rollback;
+            is_send(project.sign_release(name, &release, channel, purpose, signer));
+            is_send(project.signatures(name, &release, &AllowedSigners::default()));
+        }
         is_send(project.delete_component(component));
         is_send(project.delete_configuration(name));
     }

@@ -5,11 +5,15 @@ use std::collections::HashSet;
 
 use deploy_spec::{
     Channel, ConfigurationName, Digest, Reference, Release, ReleaseLayer, ReleaseNumber, Tag,
-    release::Image,
+    release::Image, signature::Purpose,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{OpsError, Project, contest::Contest, version::PARALLEL};
+use super::{
+    OpsError, Project, ReleaseName, Signed,
+    contest::{Contest, Won},
+    version::PARALLEL,
+};
 use crate::{client::Progress, transfer};
 
 /// The largest image configuration that is read.
@@ -35,6 +39,8 @@ pub struct Outcome {
     pub now: Shown,
     /// True where a release was made.
     pub changed: bool,
+    /// The signature of what the channel is now, where it was to be signed.
+    pub signed: Option<Signed>,
 }
 
 /// What a release is to be made of.
@@ -77,7 +83,8 @@ impl Project {
         channel: &Channel,
         mut change: impl FnMut(Option<&Shown>) -> Result<Option<Draft>, OpsError>,
     ) -> Result<Outcome, OpsError> {
-        let mut contest = Contest::new(self.configuration(configuration), channel);
+        let repository = self.configuration(configuration);
+        let mut contest = Contest::new(repository, channel, self.sealing());
         let tag = Tag::from(channel);
         let mut present = HashSet::new();
         for round in 0..ROUNDS {
@@ -90,15 +97,26 @@ impl Project {
                     configuration: configuration.clone(),
                     channel: channel.clone(),
                 })?;
+                let signed = match &self.signer {
+                    Some(signer) => {
+                        let name = ReleaseName::Id(now.id.clone());
+                        let purpose = Purpose::Release;
+                        let signing =
+                            self.sign_release(configuration, &name, channel, purpose, signer);
+                        Some(signing.await?)
+                    }
+                    None => None,
+                };
                 return Ok(Outcome {
                     before: Some(now.clone()),
                     now,
                     changed: false,
+                    signed,
                 });
             };
             self.bring_layers(before.as_ref(), &draft.layers, configuration, &mut present)
                 .await?;
-            let (id, release) = {
+            let won = {
                 let parent = before.as_ref().map(|shown| shown.id.clone());
                 let release = self.drafted(configuration, channel, parent, draft);
                 let first = self.first_number(before.as_ref(), configuration).await?;
@@ -107,10 +125,16 @@ impl Project {
                     None => continue,
                 }
             };
+            let Won {
+                id,
+                release,
+                signed,
+            } = won;
             return Ok(Outcome {
                 before,
                 now: Shown { id, release },
                 changed: true,
+                signed,
             });
         }
         Err(OpsError::Contended {

@@ -99,6 +99,19 @@ impl AllowedSigners {
         Ok(Self(signers))
     }
 
+    /// Returns one key alone, whoever has it.
+    pub(crate) fn only(key: &PublicKey) -> Self {
+        let encoded = key.to_bytes().unwrap_or_default();
+        Self(vec![AllowedSigner {
+            principals: "*".to_owned(),
+            fingerprint: Fingerprint::of_ssh_key(&encoded),
+            key: key.clone(),
+            namespaces: None,
+            valid_after: None,
+            valid_before: None,
+        }])
+    }
+
     /// Returns the lines, in their order. A key may have several.
     pub fn iter(&self) -> impl Iterator<Item = &AllowedSigner> {
         self.0.iter()

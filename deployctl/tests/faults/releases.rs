@@ -19,6 +19,7 @@ fn project(server: &Server) -> Project {
         registry: super::support::registry(&server.address),
         prefix: Prefix::none(),
         clock: jiff::Timestamp::now,
+        signer: None,
         author: None,
         scratch: std::env::temp_dir(),
     }

@@ -31,6 +31,7 @@ pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project
         prefix: global.prefix.clone(),
         clock: jiff::Timestamp::now,
         author: author.or_else(user),
+        signer: None,
         scratch: env::temp_dir(),
     })
 }
