@@ -39,9 +39,8 @@ pub(crate) struct Arguments {
     /// Fingerprint of the registry's key, SHA256:…, as the registry logs it
     #[arg(long)]
     pub(crate) fp: Option<Fingerprint>,
-    /// SSH private key to use where the registry asks for one.
-    ///
-    /// A registry that serves everybody asks for none, and then the key is not used.
+    /// SSH key to prove who this host is where the registry asks for it: a private key without a
+    /// passphrase, or one that the ssh-agent keeps
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Configuration to track; given several times, each of them, in a directory of its name within

@@ -3,12 +3,13 @@
 
 use std::{env, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use deploy_agent::{AnySource, LayoutSource, Mirrored, Notify, RegistrySource};
 use deploy_spec::{ConfigurationName, Fingerprint};
 use deployctl::{
     client::{Address, Credentials, Options, Registry, RetryPolicy},
     layout::{Content, Layout, LayoutArchive},
+    ssh::{self, Agent, Passphrase},
 };
 
 use crate::{arguments::Arguments, origin::Origin};
@@ -73,12 +74,11 @@ fn registry(
     fingerprint: Option<Fingerprint>,
     arguments: &Arguments,
 ) -> Result<Registry> {
-    if let Some(key) = &arguments.key {
-        // Not used yet; but a name that is misspelt should not wait for the day when it is.
-        std::fs::metadata(key).with_context(|| format!("cannot read key `{}`", key.display()))?;
-    }
     let options = Options {
-        credentials: Credentials::load(address, |name| env::var_os(name))?,
+        credentials: match &arguments.key {
+            Some(key) => Credentials::Key(ssh::open(key, ssh_agent(), Passphrase::nobody())?),
+            None => Credentials::load(address, |name| env::var_os(name))?,
+        },
         fingerprint,
         retry: RetryPolicy {
             progress_timeout: arguments.stall_timeout,
@@ -89,6 +89,11 @@ fn registry(
         rate: arguments.limit_rate,
     };
     Ok(Registry::new(address.clone(), options)?)
+}
+
+fn ssh_agent() -> Option<Agent> {
+    let socket = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+    socket.map(Agent::new)
 }
 
 #[cfg(test)]

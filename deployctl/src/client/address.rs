@@ -85,6 +85,11 @@ impl Address {
         }
     }
 
+    /// True where `http://` stands in front of it.
+    pub fn is_plain_by_choice(&self) -> bool {
+        self.scheme == Some(Scheme::Http)
+    }
+
     /// Returns `host` or `host:port`, as it stands in image references and auth files.
     pub fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();

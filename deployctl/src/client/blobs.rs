@@ -100,7 +100,7 @@ impl Repository {
     pub async fn delete_blob(&self, digest: &Digest) -> Result<bool, ClientError> {
         let operation = format!("delete blob `{digest}` of `{}`", self.name);
         let url = self.url(&format!("blobs/{digest}"));
-        let call = self.writing(&operation, Method::DELETE, url);
+        let call = self.deleting(&operation, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(false),

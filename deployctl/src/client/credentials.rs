@@ -1,6 +1,8 @@
-//! Who the client is: nobody, or a user with a password. Given to [`super::Options`] by the programs.
+//! Who the client is: nobody, a user with a password or a token, or whoever has an SSH key. Given to [`super::Options`] by the programs.
 
 use std::fmt;
+
+use crate::ssh::{Agent, Signer};
 
 /// A text that no log and no message shows.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,7 +15,7 @@ impl Secret {
     }
 
     /// Returns the text, to be sent and not kept.
-    pub(crate) fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -37,4 +39,10 @@ pub enum Credentials {
         /// The password.
         password: Secret,
     },
+    /// A token that token services give others for (RFC 6749 §6).
+    Refresh(Secret),
+    /// An SSH key, which signs for tokens.
+    Key(Signer),
+    /// Any key of an ssh-agent, for registries that take signatures.
+    Agent(Agent),
 }

@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use deploy_spec::{Digest, Envelope, ErrorCode};
 
 use super::AddressError;
+use crate::ssh::SshError;
 
 /// Why an operation on a registry failed.
 ///
@@ -59,8 +60,9 @@ pub enum ClientError {
     },
     /// The registry wants to know who is asking, and the credentials do not satisfy it.
     #[error(
-        "cannot {operation}: `{registry}` asks for authentication{}",
-        reason_suffix(reason)
+        "cannot {operation}: `{registry}` asks for authentication{}{}",
+        reason_suffix(reason),
+        login_hint(*anonymous)
     )]
     Unauthorized {
         /// What was tried.
@@ -69,6 +71,27 @@ pub enum ClientError {
         registry: String,
         /// What the registry or its token service said.
         reason: String,
+        /// Whether the client had nothing to prove itself with.
+        anonymous: bool,
+    },
+    /// The SSH key that was to prove who is asking does not sign.
+    #[error("cannot {operation}")]
+    Key {
+        /// What was tried.
+        operation: String,
+        /// Why it does not.
+        source: SshError,
+    },
+    /// A secret would go where everybody can read it.
+    #[error(
+        "cannot {operation}: `{registry}` asks for authentication, and no secret is sent over plain HTTP\n\
+         hint: give the fingerprint that it logged with -fp, or write `http://` in front of the address if nobody listens in"
+    )]
+    InTheClear {
+        /// What was tried.
+        operation: String,
+        /// The registry's address.
+        registry: String,
     },
     /// The registry does not offer this operation.
     #[error(
@@ -191,6 +214,13 @@ fn reason_suffix(reason: &str) -> String {
     }
 }
 
+fn login_hint(anonymous: bool) -> &'static str {
+    match anonymous {
+        true => "\nhint: name an SSH key with -key, or log in with `deployctl login`",
+        false => "",
+    }
+}
+
 fn wait_suffix(told: Option<Duration>) -> String {
     match told {
         Some(told) if !told.is_zero() => {
@@ -207,7 +237,16 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    match cause.downcast_ref::<io::Error>() {
+    let io = cause.downcast_ref::<io::Error>();
+    let wrapped = io.and_then(io::Error::get_ref);
+    if let Some(rustls::Error::General(reason)) = wrapped
+        .and_then(|error| error.downcast_ref())
+        .or_else(|| cause.downcast_ref())
+    {
+        // Our own words.
+        return reason.clone();
+    }
+    match io {
         // Without the number that the system's text carries behind it.
         Some(error) => match error.raw_os_error() {
             Some(_) => error.kind().to_string(),

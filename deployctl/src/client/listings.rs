@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     ClientError, Registry, Repository,
-    auth::{Access, Scope},
+    auth::Scope,
     transport::{Call, Transport},
 };
 
@@ -43,12 +43,8 @@ impl Registry {
     /// does not ask for.
     pub async fn repositories(&self) -> Result<Vec<RepositoryName>, ClientError> {
         let operation = "list the repositories".to_owned();
-        let scope = Scope {
-            repository: None,
-            access: Access::Pull,
-        };
         let url = self.transport.url("v2/_catalog");
-        let call = Call::new(operation.clone(), scope, Method::GET, url);
+        let call = Call::new(operation.clone(), Scope::registry(), Method::GET, url);
         let pages: Option<Vec<Catalog>> = self.transport.pages(call).await?;
         let Some(pages) = pages else {
             return Err(ClientError::Unsupported {

@@ -298,7 +298,7 @@ impl Repository {
     pub async fn delete_manifest(&self, reference: &Reference) -> Result<bool, ClientError> {
         let operation = format!("delete manifest `{reference}` of `{}`", self.name);
         let url = self.url(&format!("manifests/{reference}"));
-        let call = self.writing(&operation, Method::DELETE, url);
+        let call = self.deleting(&operation, url);
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::NOT_FOUND => Ok(false),

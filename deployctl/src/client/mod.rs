@@ -8,8 +8,6 @@
 //! * Every request passes one place that authenticates, retries and watches for progress;
 //!   no call has a limit on its total time, each has one on silence ([`RetryPolicy`]).
 //! * [`ClientError`] has a variant for every case that a caller may want to tell apart.
-//!
-//! Authentication is `oci-client`'s.
 
 mod address;
 mod auth;
@@ -32,7 +30,8 @@ mod transport;
 mod uploads;
 
 pub use address::{Address, AddressError};
-pub use auth_file::CredentialsError;
+pub use auth::Login;
+pub use auth_file::{CredentialsError, HELPER, forget, store};
 pub use blobs::BlobReader;
 pub use credentials::{Credentials, Secret};
 pub use error::ClientError;

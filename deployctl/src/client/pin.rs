@@ -1,5 +1,5 @@
-//! TLS to a registry whose key is known by its fingerprint. Used by `transport` where one is
-//! given.
+//! TLS to a registry: to a key that is known by its fingerprint, or to whomever the system trusts.
+//! Used by `transport`.
 
 use std::sync::Arc;
 
@@ -11,25 +11,81 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
     server::ParsedCertificate,
 };
+use rustls_platform_verifier::Verifier;
 
 use super::ClientError;
 
 /// Returns a TLS configuration that talks to this key and to no other. Names, dates and issuers
-/// in the certificate mean nothing then: the key is the identity.
-pub(super) fn config(fingerprint: Fingerprint) -> Result<ClientConfig, ClientError> {
+/// in the certificate mean nothing then: the key is the identity. Without a key, it talks to
+/// whomever the authorities of this machine vouch for.
+pub(super) fn config(fingerprint: Option<Fingerprint>) -> Result<ClientConfig, ClientError> {
+    let setup = |error: Error| ClientError::Setup(error.to_string());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Pinned {
-        fingerprint,
-        provider: provider.clone(),
+    let verifier: Arc<dyn ServerCertVerifier> = match fingerprint {
+        Some(fingerprint) => Arc::new(Pinned {
+            fingerprint,
+            provider: provider.clone(),
+        }),
+        None => Arc::new(Vouched(Verifier::new(provider.clone()).map_err(setup)?)),
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| ClientError::Setup(error.to_string()))?
+        .map_err(setup)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// What the system says of a certificate, and for one that it does not trust, which key that has.
+#[derive(Debug)]
+struct Vouched(Verifier);
+
+impl ServerCertVerifier for Vouched {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        verified.map_err(|error| match (&error, of_certificate(end_entity)) {
+            (Error::InvalidCertificate(reason), Ok(found)) => Error::General(format!(
+                "no authority that this machine trusts vouches for its certificate ({reason:?}); its key has fingerprint `{found}`\n\
+                 hint: if that is what the registry logs when it starts, trust it with -fp {found}, or in DEPLOYCTL_FINGERPRINT"
+            )),
+            _ => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +108,8 @@ impl ServerCertVerifier for Pinned {
             return Ok(ServerCertVerified::assertion());
         }
         Err(Error::General(format!(
-            "its key has fingerprint `{found}`, not `{}`",
+            "its key has fingerprint `{found}`, not `{}`\n\
+             hint: either it got a new key, and logs that fingerprint when it starts, or somebody else answers in its place",
             self.fingerprint
         )))
     }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     Address, ClientError, Credentials, RetryPolicy,
-    auth::Scope,
+    auth::{Access, Login, Scope},
     transport::{Call, Transport},
 };
 
@@ -55,6 +55,28 @@ impl Registry {
     /// [`ClientError::Unreachable`] and [`ClientError::NotARegistry`].
     pub async fn ping(&self) -> Result<(), ClientError> {
         self.transport.contact().await
+    }
+
+    /// Proves who the client is, now rather than when it is asked, for tokens of these scopes.
+    /// Returns what that gave, which may be nothing that can be passed on; nothing at all where
+    /// the registry asks nobody.
+    ///
+    /// # Errors
+    /// [`ClientError::Unauthorized`] where the proof does not satisfy.
+    pub async fn log_in(
+        &self,
+        scopes: &[deploy_spec::Scope],
+    ) -> Result<Option<Login>, ClientError> {
+        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        self.transport.log_in(&scopes.join(" ")).await
+    }
+
+    /// Returns the certificate that the registry shows, in PEM, verified as every connection is.
+    ///
+    /// # Errors
+    /// [`ClientError::Unsupported`] from one that is spoken to in plain HTTP.
+    pub async fn certificate(&self) -> Result<String, ClientError> {
+        self.transport.certificate().await
     }
 
     /// Returns one of its repositories, whether that exists or not.
@@ -104,12 +126,28 @@ impl Repository {
 
     /// Returns a request of somebody who may read the repository.
     pub(super) fn reading(&self, operation: &str, method: Method, url: Url) -> Call {
-        Call::new(operation.to_owned(), Scope::pull(&self.name), method, url)
+        Call::new(
+            operation.to_owned(),
+            Scope::of(&self.name, Access::Pull),
+            method,
+            url,
+        )
     }
 
     /// Returns a request of somebody who may write to the repository.
     pub(super) fn writing(&self, operation: &str, method: Method, url: Url) -> Call {
-        Call::new(operation.to_owned(), Scope::push(&self.name), method, url)
+        Call::new(
+            operation.to_owned(),
+            Scope::of(&self.name, Access::Push),
+            method,
+            url,
+        )
+    }
+
+    /// Returns a request of somebody who may delete in the repository.
+    pub(super) fn deleting(&self, operation: &str, url: Url) -> Call {
+        let scope = Scope::of(&self.name, Access::Delete);
+        Call::new(operation.to_owned(), scope, Method::DELETE, url)
     }
 }
 

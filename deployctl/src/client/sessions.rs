@@ -56,7 +56,8 @@ impl Repository {
         if let Some(from) = from {
             url.query_pairs_mut().append_pair("from", from.as_ref());
         }
-        let call = self.writing(&operation, Method::POST, url);
+        let mut call = self.writing(&operation, Method::POST, url);
+        call.scope.from = from.cloned();
         let response = self.transport.send(call).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),

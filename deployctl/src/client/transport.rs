@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use deploy_spec::{Envelope, ErrorCode, RepositoryName};
+use deploy_spec::{Envelope, ErrorCode};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use reqwest::Response;
+use reqwest::{ClientBuilder, Response, redirect, tls::TlsInfo};
 use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{
     Address, ClientError, Options, RetryPolicy,
-    auth::{Access, Authenticator, Protocol, Scope},
+    auth::{Authenticator, Login, Party, Scope},
     error::innermost,
     pin,
     rate::Rate,
@@ -80,30 +81,25 @@ impl Call {
 impl Transport {
     pub(super) fn new(address: Address, options: Options) -> Result<Self, ClientError> {
         let base = address.base(options.fingerprint.is_some())?;
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("deployctl/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(options.retry.connect_timeout)
-            .tcp_nodelay(true);
-        if let Some(fingerprint) = options.fingerprint {
-            builder = builder.tls_backend_preconfigured(pin::config(fingerprint)?);
-        }
-        if address.is_loopback() {
-            // A proxy of the environment would look for the registry on its own machine.
-            builder = builder.no_proxy();
-        }
-        let http = builder
-            .build()
-            .map_err(|error| ClientError::Setup(innermost(&error)))?;
-        let auth = Authenticator::new(
-            address.authority(),
-            match (base.scheme(), options.fingerprint) {
-                (_, Some(_)) => Protocol::Pinned,
-                ("http", None) => Protocol::Plain,
-                _ => Protocol::Tls,
+        let builder = || http_client(&address, &base, &options);
+        let build = |builder: ClientBuilder| {
+            let built = builder.build();
+            built.map_err(|error| ClientError::Setup(innermost(&error)))
+        };
+        let http = build(builder()?)?;
+        // Whoever is sent a secret must not send it on.
+        let without_detours = build(builder()?.redirect(redirect::Policy::none()))?;
+        let party = Party {
+            address: address.to_string(),
+            base: base.clone(),
+            name: match options.fingerprint {
+                Some(fingerprint) => fingerprint.to_string(),
+                None => address.authority(),
             },
-            options.credentials,
-            &options.retry,
-        )?;
+            is_plain_by_choice: address.is_plain_by_choice(),
+        };
+        let (credentials, retry) = (options.credentials, options.retry.clone());
+        let auth = Authenticator::new(party, credentials, without_detours, retry);
         Ok(Self {
             address,
             base,
@@ -132,13 +128,9 @@ impl Transport {
     }
 
     async fn ask_who_is_there(&self) -> Result<(), ClientError> {
-        let scope = Scope {
-            repository: None,
-            access: Access::Pull,
-        };
         let call = Call::new(
             "reach the registry".to_owned(),
-            scope,
+            Scope::registry(),
             Method::GET,
             self.url("v2/"),
         );
@@ -173,6 +165,47 @@ impl Transport {
             Some(_) => self.repeat(&call).await,
             None => Ok(response),
         }
+    }
+
+    /// Proves who the client is, for tokens of these scopes; nothing where nobody asks.
+    pub(super) async fn log_in(&self, scopes: &str) -> Result<Option<Login>, ClientError> {
+        self.contact().await?;
+        let scope = Scope::registry();
+        let (operation, url) = ("log in".to_owned(), self.url("v2/"));
+        let call = Call::new(operation, scope.clone(), Method::GET, url);
+        let response = self.repeat(&call).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(None);
+        }
+        let headers = response.headers().clone();
+        match self.auth.log_in(scopes, &headers, &call.operation).await? {
+            Some(login) => Ok(Some(login)),
+            None => match self.send(call.clone()).await? {
+                response if response.status().is_success() => Ok(Some(Login::default())),
+                response => Err(self.refusal(&call.operation, response).await),
+            },
+        }
+    }
+
+    /// Returns the certificate that was shown (RFC 7468 §5).
+    pub(super) async fn certificate(&self) -> Result<String, ClientError> {
+        let operation = "get the registry's certificate".to_owned();
+        let (scope, url) = (Scope::registry(), self.url("v2/"));
+        let call = Call::new(operation, scope, Method::GET, url);
+        let response = self.repeat(&call).await?;
+        let shown = response.extensions().get::<TlsInfo>();
+        let shown = shown.and_then(TlsInfo::peer_certificate);
+        let shown = shown.ok_or_else(|| ClientError::Unsupported {
+            operation: call.operation,
+            reason: "it is spoken to in plain HTTP".to_owned(),
+        })?;
+        let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+        for line in STANDARD.encode(shown).as_bytes().chunks(64) {
+            pem.extend(line.iter().copied().map(char::from));
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+        Ok(pem)
     }
 
     async fn repeat(&self, call: &Call) -> Result<Response, ClientError> {
@@ -223,7 +256,7 @@ impl Transport {
         // A server may send its clients elsewhere for uploads, but never gets them to show
         // their token there.
         if call.url.origin() == self.base.origin()
-            && let Some(header) = self.auth.header(&call.scope).await
+            && let Some(header) = self.auth.header(&call.scope, &call.operation).await
         {
             request = request.header(AUTHORIZATION, header);
         }
@@ -294,6 +327,7 @@ impl Transport {
                 operation,
                 registry: self.address.to_string(),
                 reason: envelope.to_string(),
+                anonymous: self.auth.is_anonymous(),
             };
         }
         if status == StatusCode::METHOD_NOT_ALLOWED || code == Some(ErrorCode::Unsupported) {
@@ -381,20 +415,27 @@ impl Transport {
     }
 }
 
-impl Scope {
-    pub(super) fn pull(repository: &RepositoryName) -> Self {
-        Self {
-            repository: Some(repository.clone()),
-            access: Access::Pull,
-        }
-    }
-
-    pub(super) fn push(repository: &RepositoryName) -> Self {
-        Self {
-            repository: Some(repository.clone()),
-            access: Access::Push,
-        }
-    }
+/// Returns what makes connections to the registry.
+fn http_client(
+    address: &Address,
+    base: &Url,
+    options: &Options,
+) -> Result<ClientBuilder, ClientError> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("deployctl/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(options.retry.connect_timeout)
+        .tcp_nodelay(true);
+    let builder = match base.scheme() {
+        "https" => builder
+            .tls_backend_preconfigured(pin::config(options.fingerprint)?)
+            .tls_info(true),
+        _ => builder,
+    };
+    Ok(match address.is_loopback() {
+        // A proxy of the environment would look for the registry on its own machine.
+        true => builder.no_proxy(),
+        false => builder,
+    })
 }
 
 /// Returns the media type of an answer without parameters, empty where there is none.

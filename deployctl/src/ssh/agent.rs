@@ -42,11 +42,17 @@ impl Agent {
         let key = |identity: ssh_agent_lib::proto::Identity| match identity.credential {
             PublicCredential::Key(key) => {
                 let public = PublicKey::new(key, identity.comment);
-                Some(Signer::of_agent(self.clone(), public))
+                Some(Signer::of_agent(self.clone(), public, None))
             }
             PublicCredential::Cert(_) => None,
         };
         Ok(identities.into_iter().filter_map(key).collect())
+    }
+
+    /// Whether it keeps this key.
+    pub(super) async fn keeps(&self, key: &KeyData) -> Result<bool, SshError> {
+        let keys = self.keys().await?;
+        Ok(keys.iter().any(|kept| kept.public().key_data() == key))
     }
 
     /// Returns its signature of these bytes.

@@ -45,22 +45,21 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// Returns the key in a file. A key behind a passphrase, one on a security key, and one of which
-/// the file holds the public half alone is taken from the agent where that has it; otherwise the
-/// passphrase is asked for when something is signed first.
+/// Returns the key in a file. One on a security key, and one of which the file holds the public half
+/// alone, is left to the agent. So is one behind a passphrase where the agent has it when something
+/// is signed; otherwise the passphrase is asked for then.
 ///
 /// # Errors
 /// [`SshError`], with the file.
-pub async fn open(
-    path: &Path,
-    agent: Option<&Agent>,
-    passphrase: Passphrase,
-) -> Result<Signer, SshError> {
+pub fn open(path: &Path, agent: Option<Agent>, passphrase: Passphrase) -> Result<Signer, SshError> {
     let text = read(path)?;
     let owned = || path.to_owned();
+    let elsewhere = |agent: Option<Agent>, public| match agent {
+        Some(agent) => Ok(Signer::of_agent(agent, public, Some(owned()))),
+        None => Err(SshError::NotInAgent { path: owned() }),
+    };
     if let Ok(public) = PublicKey::from_openssh(text.trim()) {
-        let found = in_agent(agent, &public).await?;
-        return found.ok_or_else(|| SshError::NotInAgent { path: owned() });
+        return elsewhere(agent, public);
     }
     let key = PrivateKey::from_openssh(&text).map_err(|_| SshError::NoKey { path: owned() })?;
     let mode = mode(path)?;
@@ -68,29 +67,13 @@ pub async fn open(
         let path = owned();
         return Err(SshError::Exposed { path, mode });
     }
-    let on_security_key = matches!(
-        key.algorithm(),
-        Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256
-    );
-    if !key.is_encrypted() && !on_security_key {
-        return Ok(Signer::of_key(key));
+    match key.algorithm() {
+        Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
+            elsewhere(agent, key.public_key().clone())
+        }
+        _ if key.is_encrypted() => Ok(Signer::of_locked(owned(), key, agent, passphrase)),
+        _ => Ok(Signer::of_key(key)),
     }
-    // An agent that is gone is no reason not to ask.
-    let kept = in_agent(agent, key.public_key()).await.unwrap_or_default();
-    match kept {
-        Some(signer) => Ok(signer),
-        None if on_security_key => Err(SshError::NotInAgent { path: owned() }),
-        None => Ok(Signer::of_locked(owned(), key, passphrase)),
-    }
-}
-
-async fn in_agent(agent: Option<&Agent>, public: &PublicKey) -> Result<Option<Signer>, SshError> {
-    let Some(agent) = agent else {
-        return Ok(None);
-    };
-    let keys = agent.keys().await?;
-    let same = |signer: &Signer| signer.public().key_data() == public.key_data();
-    Ok(keys.into_iter().find(same))
 }
 
 fn read(path: &Path) -> Result<String, SshError> {

@@ -27,10 +27,16 @@ enum Held {
     Locked {
         path: PathBuf,
         key: Box<PrivateKey>,
+        /// Where it may be unlocked already.
+        agent: Option<Agent>,
         passphrase: Passphrase,
         unlocked: Box<OnceLock<PrivateKey>>,
     },
-    InAgent(Agent),
+    InAgent {
+        agent: Agent,
+        /// The file that names it.
+        path: Option<PathBuf>,
+    },
 }
 
 impl Signer {
@@ -38,9 +44,15 @@ impl Signer {
         Self::new(key.public_key().clone(), Held::Here(Box::new(key)))
     }
 
-    pub(super) fn of_locked(path: PathBuf, key: PrivateKey, passphrase: Passphrase) -> Self {
+    pub(super) fn of_locked(
+        path: PathBuf,
+        key: PrivateKey,
+        agent: Option<Agent>,
+        passphrase: Passphrase,
+    ) -> Self {
         let held = Held::Locked {
             path,
+            agent,
             passphrase,
             unlocked: Box::default(),
             key: Box::new(key.clone()),
@@ -48,8 +60,9 @@ impl Signer {
         Self::new(key.public_key().clone(), held)
     }
 
-    pub(super) fn of_agent(agent: Agent, public: PublicKey) -> Self {
-        Self::new(public, Held::InAgent(agent))
+    /// `path` is the file that names it, where one does.
+    pub(super) fn of_agent(agent: Agent, public: PublicKey, path: Option<PathBuf>) -> Self {
+        Self::new(public, Held::InAgent { agent, path })
     }
 
     fn new(public: PublicKey, held: Held) -> Self {
@@ -84,15 +97,43 @@ impl Signer {
         let sign = |key: &PrivateKey| key.sign(namespace, HashAlg::Sha512, message);
         let signature = match &self.0.held {
             Held::Here(key) => sign(key).map_err(refused)?,
-            Held::Locked { .. } => sign(&self.unlocked().await?).map_err(refused)?,
-            Held::InAgent(agent) => {
-                let data = SshSig::signed_data(namespace, HashAlg::Sha512, message);
-                let key = self.public().key_data();
-                let signature = agent.sign(key, data.map_err(refused)?).await?;
-                SshSig::new(key.clone(), namespace, HashAlg::Sha512, signature).map_err(refused)?
+            Held::Locked { agent, .. } => match self.kept_by(agent.as_ref()).await {
+                Some(agent) => self.sign_by(agent, namespace, message).await?,
+                None => sign(&self.unlocked().await?).map_err(refused)?,
+            },
+            Held::InAgent { agent, path } => {
+                if let Some(path) = path
+                    && !agent.keeps(self.public().key_data()).await?
+                {
+                    return Err(SshError::NotInAgent { path: path.clone() });
+                }
+                self.sign_by(agent, namespace, message).await?
             }
         };
         signature.to_pem(LineEnding::LF).map_err(refused)
+    }
+
+    /// An agent that is gone is no reason not to ask for a passphrase.
+    async fn kept_by<'a>(&self, agent: Option<&'a Agent>) -> Option<&'a Agent> {
+        let agent = agent?;
+        let keeps = agent.keeps(self.public().key_data()).await;
+        keeps.unwrap_or(false).then_some(agent)
+    }
+
+    async fn sign_by(
+        &self,
+        agent: &Agent,
+        namespace: &str,
+        message: &[u8],
+    ) -> Result<SshSig, SshError> {
+        let refused = |error: ssh_key::Error| SshError::Refused {
+            key: self.fingerprint(),
+            reason: error.to_string(),
+        };
+        let key = self.public().key_data();
+        let data = SshSig::signed_data(namespace, HashAlg::Sha512, message).map_err(refused)?;
+        let signature = agent.sign(key, data).await?;
+        SshSig::new(key.clone(), namespace, HashAlg::Sha512, signature).map_err(refused)
     }
 
     /// Somebody types, and the key derivation takes a while: neither is for an async thread.
@@ -110,6 +151,7 @@ impl Signer {
             key,
             passphrase,
             unlocked,
+            ..
         } = &self.0.held
         else {
             unreachable!("called for locked keys alone");

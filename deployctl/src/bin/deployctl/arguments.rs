@@ -4,7 +4,7 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use deploy_spec::{
-    Channel, ComponentName, ConfigurationName, Digest, Fingerprint, LayerReference, Prefix,
+    Channel, ComponentName, ConfigurationName, Digest, Fingerprint, LayerReference, Prefix, Scope,
     Version, media_type::Compression,
 };
 use deployctl::client::Address;
@@ -44,10 +44,17 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) fp: Option<Given<Fingerprint>>,
-    /// SSH private key to use where the registry asks for one.
+    /// SSH key to prove who you are where the registry asks for it.
     ///
-    /// A registry that serves everybody asks for none, and then the key is not used.
-    #[arg(long, global = true, value_name = "FILE")]
+    /// A private key, or a public one whose other half is in the ssh-agent. Without it, what
+    /// `login` stored for the registry is used, or else the keys that the ssh-agent keeps.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "DEPLOYCTL_KEY",
+        hide_env_values = true
+    )]
     pub(crate) key: Option<PathBuf>,
     /// What stands before components/ and configs/ in the names of repositories.
     #[arg(long, global = true, default_value = "", hide_default_value = true)]
@@ -91,6 +98,17 @@ pub(crate) enum Verb {
     Delcomp(Delcomp),
     /// Delete a configuration with all its releases
     Delconf(Delconf),
+    /// Remember a registry, and let container clients in with the same key or password
+    Login(Login),
+    /// Forget what `login` remembered
+    Logout,
+    /// Print a token for requests of other programs
+    Token(Token),
+    /// Print the registry's certificate, for programs that pin one
+    Certificate,
+    /// Answer container clients that ask for credentials
+    #[command(hide = true)]
+    Credential(Credential),
     /// Print the completions of a shell
     Completions(Completions),
     /// Write the manual pages to a directory, or print the main one
@@ -270,6 +288,41 @@ pub(crate) struct Delconf {
     /// Really delete it
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// With an SSH key (-key, or any of the ssh-agent) nothing secret is stored: container clients are
+/// told to ask `docker-credential-deployctl`, which signs anew each time. With -user, name and
+/// password are stored as `docker login` does it.
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Name of a user with a password, instead of an SSH key
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Read the password from standard input
+    #[arg(long, requires = "user")]
+    pub(crate) password_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// What the token is to be good for, as `repository:configs/project1:pull,push`; may be
+    /// repeated
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub(crate) scopes: Vec<Scope>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Credential {
+    pub(crate) action: CredentialAction,
+}
+
+/// The words of Docker's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CredentialAction {
+    Get,
+    List,
+    Store,
+    Erase,
 }
 
 #[derive(Debug, Args)]

@@ -6,8 +6,10 @@
 
 mod arguments;
 mod commands;
+mod known;
 mod printer;
 mod progress;
+mod prompt;
 mod settings;
 mod table;
 

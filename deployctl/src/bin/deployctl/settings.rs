@@ -1,39 +1,124 @@
 //! What the flags mean together with the environment and the home directory: the one place that
 //! reads either.
 
-use std::env;
-
-use anyhow::{Context, Result};
-use deployctl::{
-    client::{Credentials, Options, Registry},
-    ops::Project,
+use std::{
+    env,
+    path::{Path, PathBuf},
 };
 
-use crate::{arguments::Global, printer::UsageError};
+use anyhow::{Context as _, Result};
+use deploy_spec::Fingerprint;
+use deployctl::{
+    client::{Address, Credentials, Options, Registry},
+    ops::Project,
+    ssh::{self, Agent, Passphrase, Signer},
+};
+
+use crate::{
+    arguments::Global,
+    known::{self, Known},
+    printer::UsageError,
+    prompt,
+};
+
+/// A registry, and what is used to talk to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) address: Address,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) credentials: Credentials,
+    /// The file of the key among the credentials.
+    pub(crate) key: Option<PathBuf>,
+}
+
+impl Connection {
+    /// Returns the connection to a registry that `login` remembers.
+    pub(crate) fn of(known: &Known) -> Result<Self> {
+        let key = known.key.clone();
+        Ok(Self {
+            address: known.address.parse()?,
+            fingerprint: known.fingerprint,
+            credentials: match (&key, agent()) {
+                (Some(path), agent) => Credentials::Key(open(path, agent)?),
+                (None, Some(agent)) => Credentials::Agent(agent),
+                (None, None) => Credentials::Anonymous,
+            },
+            key,
+        })
+    }
+
+    /// Returns the registry.
+    pub(crate) fn registry(&self) -> Result<Registry> {
+        let options = Options {
+            credentials: self.credentials.clone(),
+            fingerprint: self.fingerprint,
+            ..Options::default()
+        };
+        Ok(Registry::new(self.address.clone(), options)?)
+    }
+}
+
+/// Returns the registry that the flags mean.
+pub(crate) fn address(global: &Global) -> Result<Address> {
+    let address = global.addr.clone().and_then(|given| given.0);
+    Ok(address.ok_or(UsageError(
+        "no registry address\nhint: give -addr host:port or set DEPLOYCTL_ADDR",
+    ))?)
+}
+
+/// Returns what the flags mean, with what `login` remembers where they leave something open: a
+/// key that was named, or else what the auth file has, or else the key that was used before, or
+/// else whatever the ssh-agent keeps.
+pub(crate) fn connection(global: &Global) -> Result<Connection> {
+    let address = address(global)?;
+    let known = known::recall(&address)?.unwrap_or_default();
+    let given = global.fp.as_ref().and_then(|given| given.0);
+    // Whoever writes `http://` now does not want what was pinned before.
+    let fingerprint = given.or_else(|| known.fingerprint.filter(|_| !address.is_plain_by_choice()));
+    let mut key = global.key.clone();
+    let credentials = match &key {
+        Some(path) => Credentials::Key(open(path, agent())?),
+        None => match Credentials::load(&address, |name| env::var_os(name))? {
+            Credentials::Anonymous => {
+                key = known.key;
+                match (&key, agent()) {
+                    (Some(path), agent) => Credentials::Key(open(path, agent)?),
+                    (None, Some(agent)) => Credentials::Agent(agent),
+                    (None, None) => Credentials::Anonymous,
+                }
+            }
+            stored => stored,
+        },
+    };
+    Ok(Connection {
+        address,
+        fingerprint,
+        credentials,
+        key,
+    })
+}
 
 /// Returns the project that the flags mean.
 pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project> {
-    let address = global.addr.clone().and_then(|given| given.0);
-    let address = address.ok_or(UsageError(
-        "no registry address\nhint: give -addr host:port or set DEPLOYCTL_ADDR",
-    ))?;
-    if let Some(key) = &global.key {
-        // Not used yet; but a name that is misspelt should not wait for the day when it is.
-        std::fs::metadata(key).with_context(|| format!("cannot read key `{}`", key.display()))?;
-    }
-    let options = Options {
-        credentials: Credentials::load(&address, |name| env::var_os(name))?,
-        fingerprint: global.fp.as_ref().and_then(|given| given.0),
-        ..Options::default()
-    };
     Ok(Project {
-        registry: Registry::new(address, options)?,
+        registry: connection(global)?.registry()?,
         prefix: global.prefix.clone(),
         clock: jiff::Timestamp::now,
         author: author.or_else(user),
         signer: None,
         scratch: env::temp_dir(),
     })
+}
+
+/// Returns the SSH key in a file, whose passphrase is asked for on the terminal.
+pub(crate) fn open(path: &Path, agent: Option<Agent>) -> Result<Signer> {
+    Ok(ssh::open(path, agent, Passphrase::new(prompt::passphrase))?)
+}
+
+/// Returns the ssh-agent of this session.
+pub(crate) fn agent() -> Option<Agent> {
+    let socket = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+    socket.map(Agent::new)
 }
 
 /// Returns the latest time that packing may record: `SOURCE_DATE_EPOCH`, as other tools that

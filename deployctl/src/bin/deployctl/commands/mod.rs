@@ -3,17 +3,22 @@
 mod addconf;
 mod addver;
 mod bumpconf;
+mod certificate;
 mod changeconf;
 mod completions;
 mod components;
 mod configurations;
+mod credential;
 mod delcomp;
 mod delconf;
 mod delver;
+mod login;
+mod logout;
 mod man;
 mod push;
 mod showcomp;
 mod showconf;
+mod token;
 
 use anyhow::Result;
 use deploy_spec::ReleaseNumber;
@@ -44,6 +49,17 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<()> {
         Verb::Delver(verb) => delver::run(&project()?, verb).await,
         Verb::Delcomp(verb) => delcomp::run(&project()?, verb).await,
         Verb::Delconf(verb) => delconf::run(&project()?, verb).await,
+        Verb::Login(verb) => login::run(global, verb, printer).await,
+        Verb::Logout => logout::run(global, printer),
+        Verb::Token(verb) => {
+            let connection = settings::connection(global)?;
+            token::run(&connection.registry()?, verb, printer).await
+        }
+        Verb::Certificate => {
+            let connection = settings::connection(global)?;
+            certificate::run(&connection.registry()?, printer).await
+        }
+        Verb::Credential(verb) => credential::run(verb).await,
         Verb::Completions(verb) => completions::run(verb),
         Verb::Man(verb) => man::run(verb),
     }

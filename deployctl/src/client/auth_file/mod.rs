@@ -1,5 +1,9 @@
 //! The file in which `docker login`, `podman login` and `skopeo login` keep credentials: where it is and
-//! what it holds. Read for the programs, which hand the result to [`super::Options`].
+//! what it holds, and which helper has them instead. Read for the programs, which hand the result
+//! to [`super::Options`].
+
+mod helper;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 
 use super::{Address, Credentials, Secret};
+pub use write::{forget, store};
 
 /// An auth file that cannot be used. No message shows what stands in it: that is secret.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,29 @@ pub enum CredentialsError {
         /// Where, from 1.
         column: usize,
     },
+    /// There is no home directory to keep it in.
+    #[error(
+        "there is no place for credentials\nhint: set REGISTRY_AUTH_FILE, DOCKER_CONFIG or HOME"
+    )]
+    Nowhere,
+    /// It cannot be changed.
+    #[error("cannot write auth file `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program that keeps them did not give them out.
+    #[error("credential helper `docker-credential-{}` gave nothing for `{server}`: {reason}", name.escape_debug())]
+    Helper {
+        /// Its name.
+        name: String,
+        /// The registry.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// An `auth` value that is not `user:password` in base 64.
     #[error("the entry of `{}` in auth file `{}` is not `user:password` in base 64", key.escape_debug(), path.display())]
     Entry {
@@ -44,10 +72,19 @@ pub enum CredentialsError {
     },
 }
 
+/// The helper of ours, `docker-credential-<this>`: it signs with SSH keys.
+pub const HELPER: &str = "deployctl";
+
 #[derive(Deserialize)]
 struct AuthFile {
     #[serde(default)]
     auths: BTreeMap<String, Entry>,
+    /// Programs that have the credentials of some registries.
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    /// The program that has those of all others.
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +92,9 @@ struct Entry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
+    /// A refresh token, as Docker keeps it.
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<String>,
 }
 
 impl Credentials {
@@ -65,8 +105,9 @@ impl Credentials {
     /// `DOCKER_CONFIG`, or else `.docker/config.json` in `HOME`. A variable that is empty counts
     /// as not set. A file that is missing holds nothing; the next place is not tried then.
     ///
-    /// Of the file only `auths` is used: its entries may be written as `host:port` or as a URL,
-    /// and credential helpers are not called.
+    /// Of the file `credHelpers`, `auths` and `credsStore` are used, in this order. Entries of
+    /// `auths` may be written as `host:port` or as a URL. Runs the helper, if there is one,
+    /// and waits for it; but not [`HELPER`], which knows no more than the caller does.
     ///
     /// # Errors
     /// [`CredentialsError`] where the file is there and of no use.
@@ -105,18 +146,25 @@ fn parse(content: &[u8], path: &Path, address: &Address) -> Result<Credentials, 
             column: error.column(),
         })?;
     let authority = address.authority();
-    let Some((key, entry)) = file
-        .auths
-        .into_iter()
-        .find(|(key, _)| host_of(key) == authority)
-    else {
-        return Ok(Credentials::Anonymous);
+    let mut helpers = file.helpers.into_iter();
+    if let Some((_, name)) = helpers.find(|(key, _)| host_of(key) == authority) {
+        return match name.as_str() {
+            HELPER => Ok(Credentials::Anonymous),
+            name => helper::ask(name, &authority),
+        };
+    }
+    let mut entries = file.auths.into_iter();
+    let Some((key, entry)) = entries.find(|(key, _)| host_of(key) == authority) else {
+        return match file.store.as_deref() {
+            None | Some("" | HELPER) => Ok(Credentials::Anonymous),
+            Some(name) => helper::ask(name, &authority),
+        };
     };
+    if let Some(token) = entry.identity_token.filter(|token| !token.is_empty()) {
+        return Ok(Credentials::Refresh(Secret::new(token)));
+    }
     if let (Some(username), Some(password)) = (entry.username, entry.password) {
-        return Ok(Credentials::Basic {
-            username,
-            password: Secret::new(password),
-        });
+        return Ok(credentials(username, password));
     }
     let Some(auth) = entry.auth.filter(|auth| !auth.is_empty()) else {
         return Ok(Credentials::Anonymous);
@@ -130,10 +178,18 @@ fn parse(content: &[u8], path: &Path, address: &Address) -> Result<Credentials, 
             path: path.to_owned(),
             key,
         })?;
-    Ok(Credentials::Basic {
-        username: username.to_owned(),
-        password: Secret::new(password.trim_end_matches('\0')),
-    })
+    let password = password.trim_end_matches('\0');
+    Ok(credentials(username.to_owned(), password.to_owned()))
+}
+
+/// Docker's helpers give tokens out under this name.
+fn credentials(username: String, password: String) -> Credentials {
+    let password = Secret::new(password);
+    match username.as_str() {
+        "" => Credentials::Anonymous,
+        "<token>" => Credentials::Refresh(password),
+        _ => Credentials::Basic { username, password },
+    }
 }
 
 fn host_of(key: &str) -> &str {
