@@ -14,7 +14,7 @@ use super::support::{
     server::{Reply, Request, Server},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use deploy_spec::Digest;
+use deploy_spec::{Digest, RepositoryName};
 use deployctl::client::{ClientError, Credentials, Options, Registry, Secret, Watched};
 use serde_json::json;
 
@@ -132,8 +132,13 @@ async fn basic_credentials_are_sent_once_they_are_asked_for() {
         username: "user".to_owned(),
         password: Secret::new("secret"),
     };
-    let registry = registry_as(&server.address, credentials);
-    let repository = registry.repository("components/code".parse().unwrap());
+    // In the clear, and nobody said that this is meant.
+    let registry = registry_as(&server.address, credentials.clone());
+    let name: RepositoryName = "components/code".parse().unwrap();
+    let error = registry.repository(name.clone()).tags().await.unwrap_err();
+    assert!(matches!(error, ClientError::InTheClear { .. }), "{error}");
+    let registry = registry_as(&format!("http://{}", server.address), credentials);
+    let repository = registry.repository(name);
     repository.tags().await.unwrap();
     let before = server.seen("GET").len();
     repository.tags().await.unwrap();

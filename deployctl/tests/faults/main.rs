@@ -10,4 +10,5 @@ mod contact;
 mod releases;
 mod resumed;
 mod support;
+mod tokens;
 mod transfers;
