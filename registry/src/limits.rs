@@ -196,7 +196,7 @@ fn make_room(shard: &mut HashMap<u64, u64>, now: u64) {
 }
 
 /// An IPv6 network of 64 bits is one client: it has all its addresses for the asking.
-fn identity(address: IpAddr) -> u64 {
+pub(crate) fn identity(address: IpAddr) -> u64 {
     match address.to_canonical() {
         IpAddr::V4(address) => u64::from(address.to_bits()),
         IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).expect("64 bits are left"),

@@ -61,8 +61,8 @@ impl Reload {
         let files = self.certificate.iter();
         let files = files.flat_map(|(_, files)| [&files.certificate, &files.key]);
         let people = self.people.iter();
-        let people = people.flat_map(|(_, sources)| [&sources.operators, &sources.services]);
-        Watched::new(files.chain(people.flatten()).cloned().collect())
+        let people = people.flat_map(|(_, sources)| sources.files());
+        Watched::new(files.chain(people).cloned().collect())
     }
 
     /// Does [`Reload::load`] again, and opens the access log anew. What fails is logged.

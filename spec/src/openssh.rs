@@ -5,7 +5,7 @@ use jiff::{Timestamp, civil, tz::TimeZone};
 
 /// A quotation mark is missing, or something stands behind one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the options before the key have no end, or a quotation mark in the wrong place")]
+#[error("the options have no end, or a quotation mark in the wrong place")]
 pub struct QuotesError;
 
 /// Splits a line at the first white space that no quotation marks surround; nothing where there is

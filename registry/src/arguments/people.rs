@@ -21,6 +21,11 @@ pub(crate) struct PeopleFlags {
     #[arg(long, value_name = "FILE")]
     srvauth: Option<PathBuf>,
 
+    /// Users with their passwords, as `htpasswd -B` writes them; a third field says what a user may
+    /// do: NAME:HASH:write,repository="NAME",expiry-time="YYYYMMDD". Without one he reads
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+
     /// What is done without a key: reading, or everything, which is for this machine alone and
     /// without files of keys
     #[arg(long, value_enum, value_name = "RIGHT")]
@@ -46,20 +51,23 @@ pub(crate) enum People {
 impl PeopleFlags {
     /// Returns who may do what; with `read_only`, nobody needs to be able to write.
     pub(crate) fn people(&self, read_only: bool) -> Result<People, UsageError> {
-        let has_keys = self.opauth.is_some() || self.srvauth.is_some();
+        let is_known = self.opauth.is_some() || self.srvauth.is_some() || self.htpasswd.is_some();
+        // Among users may be some who write.
+        let may_write = self.opauth.is_some() || self.htpasswd.is_some();
         let sources = |anonymous| Sources {
             operators: self.opauth.clone(),
             services: self.srvauth.clone(),
+            users: self.htpasswd.clone(),
             anonymous,
         };
         match self.anonymous {
-            None if has_keys => Ok(People::Known(sources(None))),
+            None if is_known => Ok(People::Known(sources(None))),
             None => Err(UsageError::NobodyMay),
-            Some(Right::Read) if self.opauth.is_some() || read_only => {
+            Some(Right::Read) if may_write || read_only => {
                 Ok(People::Known(sources(Some(Role::Read))))
             }
             Some(Right::Read) => Err(UsageError::NobodyMayWrite),
-            Some(Right::Write) if has_keys => Err(UsageError::KeysForNothing),
+            Some(Right::Write) if is_known => Err(UsageError::KeysForNothing),
             Some(Right::Write) => Ok(People::All),
         }
     }

@@ -87,17 +87,17 @@ pub(crate) struct Settings {
 pub(crate) enum UsageError {
     #[error(
         "nobody has a key here, so nobody could use this registry\n\
-         hint: name a file of public keys with `--opauth`, or let everybody on this machine read and write, with `--anonymous write`"
+         hint: name a file of public keys with `--opauth` or of users with `--htpasswd`, or let everybody on this machine read and write, with `--anonymous write`"
     )]
     NobodyMay,
     #[error(
         "`--anonymous read` leaves nobody who may write\n\
-         hint: name a file of operators' public keys with `--opauth`, or say `--read-only`"
+         hint: name a file of operators' public keys with `--opauth` or of users with `--htpasswd`, or say `--read-only`"
     )]
     NobodyMayWrite,
     #[error(
-        "with `--anonymous write` everybody may do everything, and keys are for nothing\n\
-         hint: leave out either that or the files of keys"
+        "with `--anonymous write` everybody may do everything, and keys and passwords are for nothing\n\
+         hint: leave out either that or the files of keys and users"
     )]
     KeysForNothing,
     #[error(

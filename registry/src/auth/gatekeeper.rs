@@ -13,8 +13,10 @@ use jiff::Timestamp;
 use ssh_key::SshSig;
 
 use super::{
-    Grant, KnownKey, KnownKeys, LineError, LoginError, Role, Subject, TokenError, Tokens,
-    keys_file::parse,
+    Grant, KnownKey, KnownKeys, LineError, LoginError, Proven, Role, Subject, TokenError, Tokens,
+    entry::Door,
+    htpasswd_file, keys_file,
+    passwords::Passwords,
     ssh_login::{self, Used},
 };
 
@@ -22,25 +24,37 @@ use super::{
 const ACCESS_LIFE: Duration = Duration::from_secs(300);
 /// How long one can have more of them without a signature.
 const REFRESH_LIFE: Duration = Duration::from_secs(3600);
+/// The same for whoever has a password: clients keep this in its place, and it is less than that.
+const PASSWORD_REFRESH_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long it may take to sign.
 const NONCE_LIFE: Duration = Duration::from_secs(60);
 
-/// Where keys are, and what nobody in particular may do.
+/// Where keys and users are, and what nobody in particular may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// Keys of those who read and write.
     pub operators: Option<PathBuf>,
     /// Keys of those who read.
     pub services: Option<PathBuf>,
+    /// Users and what their passwords are checked against, each with what he may do.
+    pub users: Option<PathBuf>,
     /// What is done without any key.
     pub anonymous: Option<Role>,
 }
 
-/// Why a file of keys is of no use.
+impl Sources {
+    /// Returns the files that there are.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let files = [&self.operators, &self.services, &self.users];
+        files.into_iter().flatten()
+    }
+}
+
+/// Why a file of keys or users is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum SourcesError {
     /// It cannot be read.
-    #[error("cannot read the keys in `{}`", path.display())]
+    #[error("cannot read who is known from `{}`", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -61,6 +75,12 @@ pub enum SourcesError {
         /// The file.
         path: PathBuf,
     },
+    /// Nobody is in it.
+    #[error("no user is in `{}`, so nobody could use it\nhint: `htpasswd -B` adds one", path.display())]
+    NoUsers {
+        /// The file.
+        path: PathBuf,
+    },
     /// Somebody would have two roles.
     #[error("key `{key}` is in `{}` and in `{}`: it can be in one of them only", operators.display(), services.display())]
     Both {
@@ -75,8 +95,9 @@ pub enum SourcesError {
 
 /// Everybody who is known at one time.
 #[derive(Debug, Default)]
-struct Known {
+pub(super) struct Known {
     keys: KnownKeys,
+    pub(super) passwords: Passwords,
     anonymous: Option<Role>,
 }
 
@@ -147,6 +168,7 @@ pub struct Gatekeeper {
     used: Used,
     names: Names,
     known: RwLock<Arc<Known>>,
+    pub(super) door: Door,
 }
 
 impl Gatekeeper {
@@ -161,6 +183,7 @@ impl Gatekeeper {
             names,
             used: Used::default(),
             known,
+            door: Door::default(),
         })
     }
 
@@ -175,7 +198,7 @@ impl Gatekeeper {
         Ok(())
     }
 
-    fn known(&self) -> Arc<Known> {
+    pub(super) fn known(&self) -> Arc<Known> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&known)
     }
@@ -197,13 +220,18 @@ impl Gatekeeper {
         }
     }
 
-    /// Returns what somebody may do at this time; nothing where he is not known any more.
-    pub fn grant(&self, subject: &Subject, now: Timestamp) -> Option<Grant> {
+    /// Returns what somebody may do at this time; nothing where he is not known any more, or has
+    /// another password.
+    pub fn grant(&self, proven: &Proven, now: Timestamp) -> Option<Grant> {
         let known = self.known();
-        let grant = match subject {
+        let grant = match &proven.subject {
             Subject::Anonymous => known.anonymous.map(Grant::of),
             Subject::Key(fingerprint) => known.keys.get(fingerprint).map(|key| key.grant.clone()),
-            Subject::User(_) => None,
+            Subject::User(name) => known
+                .passwords
+                .user(name)
+                .filter(|user| proven.password.as_deref() == Some(&user.tag()))
+                .map(|user| user.grant.clone()),
         };
         grant.filter(|grant| !grant.is_expired(now))
     }
@@ -212,19 +240,17 @@ impl Gatekeeper {
     /// long it is good; nothing where he may do nothing at all.
     pub fn token(
         &self,
-        subject: &Subject,
+        proven: &Proven,
         wanted: &[Scope],
         now: Timestamp,
     ) -> Option<(String, Duration)> {
-        let grant = self.grant(subject, now)?;
+        let grant = self.grant(proven, now)?;
         let allowed = wanted.iter().map(|scope| Scope {
             resource: scope.resource.clone(),
             actions: grant.allowed(scope),
         });
         let allowed: Vec<_> = allowed.filter(|scope| !scope.actions.is_empty()).collect();
-        let token = self
-            .tokens
-            .access(subject.clone(), &allowed, now, ACCESS_LIFE);
+        let token = self.tokens.access(proven, &allowed, now, ACCESS_LIFE);
         Some((token, ACCESS_LIFE))
     }
 
@@ -259,17 +285,24 @@ impl Gatekeeper {
         }
     }
 
-    /// Returns a token that others can be had with.
-    pub fn refresh_token(&self, subject: &Subject, now: Timestamp) -> String {
-        self.tokens.refresh(subject.clone(), now, REFRESH_LIFE)
+    /// Returns a token that others can be had with; nobody in particular needs none.
+    pub fn refresh_token(&self, proven: &Proven, now: Timestamp) -> Option<String> {
+        let life = match proven.subject {
+            Subject::Anonymous => return None,
+            Subject::Key(_) => REFRESH_LIFE,
+            Subject::User(_) => PASSWORD_REFRESH_LIFE,
+        };
+        Some(self.tokens.refresh(proven, now, life))
     }
 
     /// Returns who a token is of that others can be had with.
     ///
     /// # Errors
-    /// [`TokenError`].
-    pub fn refreshed(&self, token: &str) -> Result<Subject, TokenError> {
-        self.tokens.read_refresh(token)
+    /// [`TokenError`]; [`TokenError::Foreign`] also for somebody who is not known any more.
+    pub fn refreshed(&self, token: &str, now: Timestamp) -> Result<Proven, TokenError> {
+        let proven = self.tokens.read_refresh(token)?;
+        self.grant(&proven, now).ok_or(TokenError::Foreign)?;
+        Ok(proven)
     }
 
     /// Returns what whoever shows a token may do at this time: what it says, as far as he still may.
@@ -277,12 +310,12 @@ impl Gatekeeper {
     /// # Errors
     /// [`TokenError`]; [`TokenError::Foreign`] also for somebody who is not known any more.
     pub fn permit(&self, token: &str, now: Timestamp) -> Result<Permit, TokenError> {
-        let (subject, mut scopes) = self.tokens.read_access(token)?;
-        let grant = self.grant(&subject, now).ok_or(TokenError::Foreign)?;
+        let (proven, mut scopes) = self.tokens.read_access(token)?;
+        let grant = self.grant(&proven, now).ok_or(TokenError::Foreign)?;
         for scope in &mut scopes {
             scope.actions = grant.allowed(scope);
         }
-        let caller = self.caller(&subject);
+        let caller = self.caller(&proven.subject);
         Ok(Permit { caller, scopes })
     }
 }
@@ -301,6 +334,7 @@ fn read(sources: &Sources) -> Result<Known, SourcesError> {
     }
     Ok(Known {
         keys,
+        passwords: read_users(sources.users.as_deref())?,
         anonymous: sources.anonymous,
     })
 }
@@ -309,19 +343,39 @@ fn read_keys(path: Option<&Path>, role: Role) -> Result<KnownKeys, SourcesError>
     let Some(path) = path else {
         return Ok(KnownKeys::new());
     };
+    let keys = read_file(path, |text| keys_file::parse(text, role))?;
+    let path = path.to_owned();
+    match keys.is_empty() {
+        true => Err(SourcesError::Empty { path }),
+        false => Ok(keys),
+    }
+}
+
+fn read_users(path: Option<&Path>) -> Result<Passwords, SourcesError> {
+    let Some(path) = path else {
+        return Ok(Passwords::default());
+    };
+    let users = read_file(path, htpasswd_file::parse)?;
+    let path = path.to_owned();
+    match users.is_empty() {
+        true => Err(SourcesError::NoUsers { path }),
+        false => Ok(Passwords::of(users)),
+    }
+}
+
+fn read_file<T>(
+    path: &Path,
+    parse: impl Fn(&str) -> Result<T, LineError>,
+) -> Result<T, SourcesError> {
     let owned = || path.to_owned();
     let text = std::fs::read_to_string(path).map_err(|source| SourcesError::File {
         path: owned(),
         source,
     })?;
-    let keys = parse(&text, role).map_err(|source| SourcesError::Line {
+    parse(&text).map_err(|source| SourcesError::Line {
         path: owned(),
         source,
-    })?;
-    match keys.is_empty() {
-        true => Err(SourcesError::Empty { path: owned() }),
-        false => Ok(keys),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -369,20 +423,26 @@ mod tests {
         let gatekeeper = place.gatekeeper().unwrap();
         let (now, jane) = (Timestamp::now(), Subject::Key(SHOWN.parse().unwrap()));
         let wanted = scopes(&["repository:configs/a:pull,push", "repository:other:pull"]);
-        let (token, _) = gatekeeper.token(&jane, &wanted, now).unwrap();
+        let (token, _) = gatekeeper
+            .token(&jane.clone().into(), &wanted, now)
+            .unwrap();
         let permit = gatekeeper.permit(&token, now).unwrap();
         assert_eq!(permit.caller().subject, jane);
         assert_eq!(permit.caller().comment, "jane");
         assert!(permit.allows(&wanted[0]) && !permit.allows(&wanted[1]));
         assert!(!permit.allows(&"repository:configs/a:delete".parse().unwrap()));
         // Nobody in particular.
-        let (token, _) = gatekeeper.token(&Subject::Anonymous, &wanted, now).unwrap();
+        let (token, _) = gatekeeper
+            .token(&Proven::anonymous(), &wanted, now)
+            .unwrap();
         let permit = gatekeeper.permit(&token, now).unwrap();
         assert!(permit.allows(&wanted[1]) && !permit.allows(&wanted[0]));
-        let stranger = Subject::User("joe".to_owned());
+        let stranger = Subject::User("joe".to_owned()).into();
         assert!(gatekeeper.token(&stranger, &wanted, now).is_none());
         // Narrowed, and then gone.
-        let (token, _) = gatekeeper.token(&jane, &wanted, now).unwrap();
+        let (token, _) = gatekeeper
+            .token(&jane.clone().into(), &wanted, now)
+            .unwrap();
         let path = place.sources.operators.as_ref().unwrap();
         fs::write(path, format!("repository=\"configs/b\" {ED25519}")).unwrap();
         gatekeeper.reload(&place.sources).unwrap();

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use deploy_spec::{
     Fingerprint,
-    openssh::{QuotesError, options, parse_time, split_options, unquote},
+    openssh::{options, split_options},
 };
-use jiff::tz::TimeZone;
 use ssh_key::PublicKey;
 
-use super::{Grant, Pattern, Role};
+use super::{
+    Grant, Role,
+    options::{Fault, LineError, narrow},
+};
 
 /// Options that say nothing of what is done here: nobody opens a terminal or a tunnel.
 const WITHOUT_MEANING: [&str; 15] = [
@@ -48,45 +50,6 @@ pub struct KnownKey {
 
 /// The keys of a file, by fingerprint.
 pub type KnownKeys = HashMap<Fingerprint, KnownKey>;
-
-/// What is wrong with a line of a file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}: {fault}")]
-pub struct LineError {
-    /// Counted from 1.
-    pub line: usize,
-    /// What is wrong.
-    pub fault: Fault,
-}
-
-/// What can be wrong with a line.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// There is no key, or none that this program knows.
-    #[error("no public key such as `ssh-ed25519 AAAA… comment`")]
-    Key,
-    /// A quotation mark is missing, or something stands behind one.
-    #[error(transparent)]
-    Quotes(#[from] QuotesError),
-    /// Passing it over could let somebody do more than was meant.
-    #[error(
-        "option `{0}` is none that this registry heeds\nhint: `repository=\"NAME\"` and `expiry-time=\"YYYYMMDD\"` narrow a key"
-    )]
-    Option(String),
-    /// An option needs another value.
-    #[error("option `{option}` has the value `{value}`, which is no {expected}")]
-    Value {
-        /// The option.
-        option: &'static str,
-        /// What it has.
-        value: String,
-        /// What it ought to have.
-        expected: &'static str,
-    },
-    /// One key cannot have two rights.
-    #[error("the key stands in line {0} too")]
-    Twice(usize),
-}
 
 /// Reads a file's text; all of its keys have the role.
 ///
@@ -152,30 +115,11 @@ fn read_key(line: &str) -> Option<PublicKey> {
 
 impl KnownKey {
     fn narrow(&mut self, name: &str, value: Option<&str>) -> Result<(), Fault> {
+        if narrow(&mut self.grant, name, value)? {
+            return Ok(());
+        }
         let known = name.to_ascii_lowercase();
         match (known.as_str(), value) {
-            ("repository", Some(value)) => {
-                let patterns = unquote(value)?;
-                let patterns = patterns.split(',').map(|text| Pattern::new(text.trim()));
-                self.grant
-                    .repositories
-                    .get_or_insert_default()
-                    .extend(patterns);
-            }
-            ("expiry-time", Some(value)) => {
-                let text = unquote(value)?;
-                let expires = parse_time(&text, TimeZone::system()).ok_or(Fault::Value {
-                    option: "expiry-time",
-                    value: text,
-                    expected: "time as YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, with a Z where it is UTC",
-                })?;
-                // The earliest one counts.
-                let earliest = self
-                    .grant
-                    .expires
-                    .map_or(expires, |known| known.min(expires));
-                self.grant.expires = Some(earliest);
-            }
             ("no-touch-required", None) => self.touch = false,
             ("verify-required", None) => self.verify = true,
             (known, _) if WITHOUT_MEANING.contains(&known) => {}
@@ -187,7 +131,9 @@ impl KnownKey {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use deploy_spec::openssh::QuotesError;
+
+    use super::{super::Pattern, *};
 
     /// What `ssh-keygen` made, and what `ssh-keygen -l` says of it.
     const ED25519: &str =

@@ -57,6 +57,33 @@ impl FromStr for Subject {
     }
 }
 
+/// Who somebody proved to be, and with what, where that can be changed: tokens are none any more
+/// when it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// Who he is.
+    pub subject: Subject,
+    /// What stands for his password.
+    pub(super) password: Option<String>,
+}
+
+impl Proven {
+    /// Returns nobody in particular, which needs no proof.
+    pub fn anonymous() -> Self {
+        Subject::Anonymous.into()
+    }
+}
+
+impl From<Subject> for Proven {
+    /// A key is its own proof; of a user this is none.
+    fn from(subject: Subject) -> Self {
+        Self {
+            subject,
+            password: None,
+        }
+    }
+}
+
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -79,9 +106,21 @@ struct Claims {
     /// Seconds since 1970.
     iat: i64,
     exp: i64,
+    /// What stands for the password that it was had with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    password: Option<String>,
     /// As the distribution project's tokens have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     access: Vec<Claim>,
+}
+
+impl Claims {
+    fn proven(self) -> Result<Proven, TokenError> {
+        Ok(Proven {
+            subject: self.sub.parse()?,
+            password: self.password,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,7 +171,7 @@ impl Tokens {
     /// Returns a token that allows of these scopes for so long.
     pub fn access(
         &self,
-        subject: Subject,
+        proven: &Proven,
         scopes: &[Scope],
         now: Timestamp,
         life: Duration,
@@ -155,19 +194,19 @@ impl Tokens {
                 .collect(),
         };
         let access = scopes.iter().map(claim).collect();
-        self.sign(&subject, Kind::Access, access, now, life)
+        self.sign(proven, Kind::Access, access, now, life)
     }
 
     /// Returns a token that other tokens can be had with for so long.
-    pub fn refresh(&self, subject: Subject, now: Timestamp, life: Duration) -> String {
-        self.sign(&subject, Kind::Refresh, Vec::new(), now, life)
+    pub fn refresh(&self, proven: &Proven, now: Timestamp, life: Duration) -> String {
+        self.sign(proven, Kind::Refresh, Vec::new(), now, life)
     }
 
     /// Returns what is good for one login within so long.
     pub fn nonce(&self, now: Timestamp, life: Duration) -> String {
         let random: [u8; 16] = rand::random();
         let name = Subject::User(URL_SAFE_NO_PAD.encode(random));
-        self.sign(&name, Kind::Nonce, Vec::new(), now, life)
+        self.sign(&name.into(), Kind::Nonce, Vec::new(), now, life)
     }
 
     /// Returns until when a nonce is good.
@@ -181,7 +220,7 @@ impl Tokens {
 
     fn sign(
         &self,
-        sub: &Subject,
+        proven: &Proven,
         kind: Kind,
         access: Vec<Claim>,
         now: Timestamp,
@@ -192,10 +231,11 @@ impl Tokens {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: ISSUER.to_owned(),
-            sub: sub.to_string(),
+            sub: proven.subject.to_string(),
             kind,
             iat,
             exp: iat.saturating_add(life),
+            password: proven.password.clone(),
             access,
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.encoding);
@@ -206,7 +246,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read_access(&self, token: &str) -> Result<(Subject, Vec<Scope>), TokenError> {
+    pub fn read_access(&self, token: &str) -> Result<(Proven, Vec<Scope>), TokenError> {
         let claims = self.read(token, Kind::Access)?;
         let scope = |claim: &Claim| {
             let resource = match claim.kind.as_str() {
@@ -218,15 +258,15 @@ impl Tokens {
             Some(Scope { resource, actions })
         };
         let scopes = claims.access.iter().filter_map(scope).collect();
-        Ok((claims.sub.parse()?, scopes))
+        Ok((claims.proven()?, scopes))
     }
 
     /// Returns who a token for more tokens is of.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read_refresh(&self, token: &str) -> Result<Subject, TokenError> {
-        self.read(token, Kind::Refresh)?.sub.parse()
+    pub fn read_refresh(&self, token: &str) -> Result<Proven, TokenError> {
+        self.read(token, Kind::Refresh)?.proven()
     }
 
     fn read(&self, token: &str, kind: Kind) -> Result<Claims, TokenError> {
@@ -258,9 +298,9 @@ mod tests {
             .to_vec()
     }
 
-    fn subject() -> Subject {
+    fn key() -> Proven {
         let fingerprint = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
-        Subject::Key(fingerprint.parse().unwrap())
+        Subject::Key(fingerprint.parse().unwrap()).into()
     }
 
     #[test]
@@ -268,16 +308,16 @@ mod tests {
         let identity = Identity::generate();
         let (tokens, replica) = (Tokens::of(&identity), Tokens::of(&identity));
         let now = Timestamp::now();
-        for subject in [
-            subject(),
-            Subject::Anonymous,
-            Subject::User("jane".to_owned()),
-        ] {
-            let token = tokens.access(subject.clone(), &scopes(), now, LIFE);
-            assert_eq!(replica.read_access(&token), Ok((subject.clone(), scopes())));
+        let jane = Proven {
+            subject: Subject::User("jane".to_owned()),
+            password: Some("0123456789abcdef".to_owned()),
+        };
+        for proven in [key(), Proven::anonymous(), jane] {
+            let token = tokens.access(&proven, &scopes(), now, LIFE);
+            assert_eq!(replica.read_access(&token), Ok((proven.clone(), scopes())));
             assert_eq!(replica.read_refresh(&token), Err(TokenError::Foreign));
-            let token = tokens.refresh(subject.clone(), now, LIFE);
-            assert_eq!(replica.read_refresh(&token), Ok(subject));
+            let token = tokens.refresh(&proven, now, LIFE);
+            assert_eq!(replica.read_refresh(&token), Ok(proven));
             assert_eq!(replica.read_access(&token), Err(TokenError::Foreign));
         }
     }
@@ -286,11 +326,11 @@ mod tests {
     fn tokens_of_others_and_of_other_times_are_none() {
         let tokens = Tokens::of(&Identity::generate());
         let now = Timestamp::now();
-        let token = tokens.access(subject(), &scopes(), now, LIFE);
+        let token = tokens.access(&key(), &scopes(), now, LIFE);
         let other = Tokens::of(&Identity::generate());
         assert_eq!(other.read_access(&token), Err(TokenError::Foreign));
         let past = now - jiff::SignedDuration::from_secs(400);
-        let old = tokens.access(subject(), &scopes(), past, LIFE);
+        let old = tokens.access(&key(), &scopes(), past, LIFE);
         assert_eq!(tokens.read_access(&old), Err(TokenError::Expired));
         // Every character counts, but for the last bits of the last one.
         for at in 0..token.len() - 1 {

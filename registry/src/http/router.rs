@@ -115,8 +115,9 @@ async fn refuse(app: &App, request: Request, refusal: Refusal) -> ApiError {
         caller,
         answer,
     } = refusal;
+    app.metrics().logins().refused(reason);
     let caller = caller.as_ref().map(tracing::field::display);
-    tracing::debug!(?reason, caller, "not admitted");
+    tracing::debug!(reason = reason.name(), caller, "not admitted");
     // Who pushes looks for the answer only when everything is sent.
     Incoming::new(request.into_body(), app.idle()).drain().await;
     answer

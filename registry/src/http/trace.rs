@@ -31,7 +31,7 @@ use super::{
     body::{Incoming, content_length},
     error::ApiError,
     path::{PathError, Resource},
-    telemetry,
+    telemetry, token,
 };
 use crate::{
     access_log::Entry,
@@ -278,6 +278,7 @@ fn route(path: &str, resource: &Result<Resource, PathError>) -> Route {
         (Err(_), "/healthz") => Route::Live,
         (Err(_), "/readyz") => Route::Ready,
         (Err(_), "/metrics") => Route::Metrics,
+        (Err(_), path) if token::is_route(path) => Route::Token,
         (Err(_), _) => Route::Other,
     }
 }

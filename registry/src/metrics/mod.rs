@@ -2,6 +2,7 @@
 //! of families; a test holds the operator's page to all of them.
 
 mod collect;
+mod logins;
 mod process;
 mod requests;
 mod storage;
@@ -13,6 +14,7 @@ use prometheus_client::{encoding::text::encode, registry::Registry};
 
 use crate::{jobs::Totals, store::Store};
 
+pub(crate) use logins::{LoginKind, LoginOutcome, Logins, Reason};
 pub(crate) use requests::{Exchange, Requests, Route};
 
 /// Everything that is counted.
@@ -20,20 +22,31 @@ pub(crate) use requests::{Exchange, Requests, Route};
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Arc<Requests>,
+    logins: Arc<Logins>,
 }
 
 impl Metrics {
     /// Returns the metrics of a registry on this store, looked after by who fills `totals`.
     pub(crate) fn new(store: &Store, totals: Arc<Totals>) -> Self {
         let requests = Arc::new(Requests::default());
+        let logins = Arc::new(Logins::default());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(process::Process::new()));
         let ours = registry.sub_registry_with_prefix("deploy_registry");
         ours.register_collector(Box::new(process::Build));
         ours.register_collector(Box::new(requests.clone()));
+        ours.register_collector(Box::new(logins.clone()));
         ours.register_collector(Box::new(storage::Storage(store.meter().clone())));
         ours.register_collector(Box::new(upkeep::Upkeep(totals)));
-        Self { registry, requests }
+        Self {
+            registry,
+            requests,
+            logins,
+        }
+    }
+
+    pub(crate) fn logins(&self) -> &Logins {
+        &self.logins
     }
 
     pub(crate) fn requests(&self) -> &Requests {

@@ -21,6 +21,7 @@ pub(crate) enum Route {
     Manifest,
     Tags,
     Referrers,
+    Token,
     Live,
     Ready,
     Metrics,
@@ -28,7 +29,7 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Api,
         Self::Catalog,
         Self::Extensions,
@@ -38,6 +39,7 @@ impl Route {
         Self::Manifest,
         Self::Tags,
         Self::Referrers,
+        Self::Token,
         Self::Live,
         Self::Ready,
         Self::Metrics,
@@ -55,6 +57,7 @@ impl Route {
             Self::Manifest => "manifest",
             Self::Tags => "tags",
             Self::Referrers => "referrers",
+            Self::Token => "token",
             Self::Live => "healthz",
             Self::Ready => "readyz",
             Self::Metrics => "metrics",

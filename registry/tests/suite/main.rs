@@ -23,6 +23,7 @@ mod http_listings;
 mod http_manifests;
 mod http_operation;
 mod http_uploads;
+mod logins;
 mod lost_answers;
 mod model;
 mod paging;

@@ -94,7 +94,7 @@ fn flags_that_would_let_strangers_in_are_refused() {
     let cases: [(&[&str], &str); 6] = [
         (
             &[],
-            "hint: name a file of public keys with `--opauth`, or let everybody on this machine read and write, with `--anonymous write`",
+            "hint: name a file of public keys with `--opauth` or of users with `--htpasswd`, or let everybody on this machine read and write, with `--anonymous write`",
         ),
         (
             &["-anonymous", "read"],
