@@ -43,6 +43,13 @@ pub(crate) struct Arguments {
     /// passphrase, or one that the ssh-agent keeps
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// File of allowed signers, as ssh-keygen has it: lines of somebody and a public key. Only
+    /// releases that one of them signed for this configuration are deployed
+    ///
+    /// Older releases than one that was deployed count only when they were signed as a rollback.
+    /// The file is read at each decision.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) allowed_signers: Option<PathBuf>,
     /// Configuration to track; given several times, each of them, in a directory of its name within
     /// -dir
     #[arg(long = "name", value_name = "NAME", required_unless_present = "config")]

@@ -18,6 +18,7 @@ use layers::Growers;
 use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
+    admission::Gate,
     cache::Cache,
     directory::{Directory, Lock, Request, Taken},
     error::AgentError,
@@ -35,6 +36,7 @@ pub(crate) const CONFIG_MAX: u64 = 4 << 20;
 /// How often the agent asks for its turn while somebody else has it.
 const BETWEEN_TURNS: Duration = Duration::from_millis(50);
 
+pub(crate) mod admit;
 mod commit;
 mod layers;
 mod recovery;
@@ -55,6 +57,8 @@ pub struct Settings {
     pub script: Script,
     /// What tells whether the host is well after that.
     pub check: Option<Check>,
+    /// What signatures of releases are asked for, where some are.
+    pub gate: Option<Gate>,
     /// How layers are unpacked; `stop` is the deployer's own.
     pub unpacking: UnpackOptions,
     /// How many trees of earlier releases stay after a success; all without a number.
@@ -159,6 +163,10 @@ impl<S: Source> Deployer<S> {
         if self.fetch_nothing(memory, id)? {
             return Ok(());
         }
+        let admitted = tokio::select! {
+            admitted = self.admit(memory, id) => admitted?,
+            () = stop.stopped() => return Err(AgentError::Interrupted),
+        };
         let release = tokio::select! {
             release = self.describe(memory, id) => release?,
             () = stop.stopped() => return Err(AgentError::Interrupted),
@@ -168,12 +176,21 @@ impl<S: Source> Deployer<S> {
             true => self.remembered(id).made,
             false => Some(Made::by(&self.settings.unpacking)),
         };
+        let vouched = admitted.as_ref().map(|admitted| admitted.vouched.clone());
+        let record = Record {
+            signed: vouched,
+            ..Record::of(id, &release, &self.settings.channel)
+        };
         let remembered = Remembered {
             environment: release.image.environment(),
             made,
-            ..Record::of(id, &release, &self.settings.channel).into()
+            ..record.into()
         };
         self.note(|entry| {
+            if let Some(admitted) = admitted {
+                entry.accepted = Some(admitted.accepted);
+            }
+            entry.refused = None;
             entry.step = JournalStep::Fetch;
             entry.release = Some(remembered);
             entry.wanted = entry.wanted.take().filter(|wanted| wanted == id);
@@ -337,6 +354,7 @@ impl<S: Source> Deployer<S> {
 
 impl<S: Source> Executor for Deployer<S> {
     async fn seen(&self, id: Id, manifest: Vec<u8>) {
+        self.seen_instead(&id);
         self.memory.lock().await.manifest = Some((id, manifest));
     }
 
@@ -390,7 +408,7 @@ impl<S: Source> Executor for Deployer<S> {
 }
 
 /// Returns a text as one line of the log, hints and all.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.replace('\n', "; ")
 }
 

@@ -153,6 +153,14 @@ pub enum AgentError {
         #[source]
         source: ReleaseError,
     },
+    /// Nobody vouches for the channel's release who may.
+    #[error("{release} is not deployed: {why}")]
+    NotAdmitted {
+        /// What people call it.
+        release: String,
+        /// What is lacking.
+        why: String,
+    },
     /// What layers should make cannot be said, or not be compared.
     #[error("cannot compare release `{id}`")]
     Compare {
@@ -199,6 +207,11 @@ impl AgentError {
     /// Whether a script of the operator said no, and it was not the host that failed.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })
+    }
+
+    /// Whether it is a signature that is lacking: that may last, and is no failure of the host.
+    pub fn is_lack_of_signature(&self) -> bool {
+        matches!(self, Self::NotAdmitted { .. })
     }
 
     /// Returns how long the source of releases wants to be left alone, where it says so.

@@ -96,6 +96,7 @@ fn runner(arguments: &Arguments, notify: &Notify, metrics: &Metrics) -> Result<F
         prepare,
         script,
         check,
+        gate: settings::gate(arguments, name)?,
         unpacking: arguments.unpacking.options(),
         keep: arguments.keep(),
         reserve: arguments.reserve,

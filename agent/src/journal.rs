@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    admission::Accepted,
     error::AgentError,
     file,
     machine::Resume,
@@ -73,6 +74,12 @@ pub(crate) struct Entry {
     /// What is not deployed again, the last one first.
     #[serde(default)]
     pub(crate) bad: Vec<Bad>,
+    /// What was accepted, where signatures are asked for: nothing older is deployed.
+    #[serde(default)]
+    pub(crate) accepted: Option<Accepted>,
+    /// The release that the channel has and that is not deployed for want of a signature.
+    #[serde(default)]
+    pub(crate) refused: Option<Refused>,
     /// The last run of each script: `prepare`, `script`, `check`, and `undo`, which is the
     /// script on the way back.
     #[serde(default)]
@@ -94,6 +101,30 @@ pub(crate) struct Bad {
 }
 
 impl Bad {
+    /// Returns `v7 (sha256:…)`.
+    pub(crate) fn name(&self) -> String {
+        match &self.release {
+            Some(release) => format!("{release} ({})", self.id),
+            None => self.id.to_string(),
+        }
+    }
+}
+
+/// A release that nobody vouches for who may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    /// Which.
+    pub(crate) id: Digest,
+    /// Its number, `v7`, where it has one.
+    #[serde(default)]
+    pub(crate) release: Option<String>,
+    /// Since when, for this reason.
+    pub(crate) since: Timestamp,
+    /// What is lacking, in words.
+    pub(crate) why: String,
+}
+
+impl Refused {
     /// Returns `v7 (sha256:…)`.
     pub(crate) fn name(&self) -> String {
         match &self.release {
@@ -274,6 +305,18 @@ mod tests {
             release: Some("v2".to_owned()),
             when: Timestamp::UNIX_EPOCH,
             why: "it was".to_owned(),
+        });
+        entry.accepted = Some(Accepted {
+            repository: "acme/configs/project".parse().unwrap(),
+            id: Digest::sha256(b"b"),
+            number: deploy_spec::ReleaseNumber::new(7),
+            time: Some(Timestamp::UNIX_EPOCH),
+        });
+        entry.refused = Some(Refused {
+            id: Digest::sha256(b"c"),
+            release: Some("v8".to_owned()),
+            since: Timestamp::UNIX_EPOCH,
+            why: "it has no signature".to_owned(),
         });
         let json = serde_json::to_vec_pretty(&entry).unwrap();
         assert_eq!(serde_json::from_slice::<Entry>(&json).unwrap(), entry);

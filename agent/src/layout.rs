@@ -9,10 +9,14 @@ use std::{
     time::Duration,
 };
 
-use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Hasher, Prefix};
+use deploy_spec::{
+    Channel, ConfigurationName, Descriptor, Digest, Hasher, Prefix, media_type,
+    signature::Signature,
+};
 use deployctl::{
     client::forget_download,
     layout::{Content, LayoutError, named},
+    signing,
 };
 
 use crate::source::{Download, Look, Source, SourceError};
@@ -96,7 +100,9 @@ impl Source for LayoutSource {
     async fn look(&self, known: Option<&Digest>, _wait: Duration) -> Result<Look, SourceError> {
         let (names, known) = (self.channel.clone(), known.cloned());
         self.blocking(move |content| {
-            let manifests = content.manifests()?;
+            let mut manifests = content.manifests()?;
+            // A release that is alone but for its signatures may do without a name all the same.
+            manifests.retain(|found| found.artifact_type.as_deref() != Some(media_type::SIGNATURE));
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let Some(Descriptor { digest, .. }) = named(&manifests, &names) else {
                 return Ok(Look::Missing);
@@ -117,6 +123,15 @@ impl Source for LayoutSource {
         let digest = descriptor.digest.clone();
         self.blocking(move |content| read(content, &digest, limit))
             .await
+    }
+
+    async fn signatures(&self, release: &Digest) -> Result<Vec<Signature>, SourceError> {
+        let release = release.clone();
+        self.blocking(move |content| {
+            let found = signing::in_layout(content, &release)?.into_iter();
+            Ok(found.map(|stored| stored.signature).collect())
+        })
+        .await
     }
 
     async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
@@ -215,7 +230,6 @@ fn verify(expected: &Digest, found: Digest) -> Result<(), LayoutSourceError> {
 
 #[cfg(test)]
 mod tests {
-    use deploy_spec::media_type;
     use deployctl::{client::Progress, layout::Layout};
 
     use super::*;

@@ -2,6 +2,7 @@
 
 #![doc = include_str!("../README.md")]
 
+mod admission;
 mod cache;
 mod content;
 mod deployer;
@@ -30,6 +31,7 @@ mod stop;
 mod verify;
 mod visit;
 
+pub use admission::Gate;
 pub use deployer::{Deployer, Settings};
 pub use directory::{Directory, Request};
 pub use error::AgentError;

@@ -70,6 +70,7 @@ fn main() -> ExitCode {
 fn plan(arguments: &PlanArguments) -> Result<ExitCode> {
     let run = &arguments.run;
     let source = settings::source(run, run.single()?)?;
+    let gate = settings::gate(run, run.single()?)?;
     let planning = Planning {
         host: Host {
             directory: &run.dir,
@@ -79,6 +80,8 @@ fn plan(arguments: &PlanArguments) -> Result<ExitCode> {
         configuration: run.single()?,
         channel: run.channel.as_ref(),
         unpacking: &run.unpacking.options(),
+        gate: gate.as_ref(),
+        clock: jiff::Timestamp::now,
         fetching: match arguments.no_fetch {
             true => Fetching::Refused,
             false => Fetching::Allowed,

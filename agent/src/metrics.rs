@@ -35,6 +35,9 @@ struct Counts {
     rollbacks: u64,
     /// The channel's release is one that failed before.
     waiting: bool,
+    refusals: u64,
+    /// The channel's release has no signature that counts.
+    unsigned: bool,
 }
 
 impl Metrics {
@@ -95,8 +98,23 @@ impl Counter {
         self.change(|counts| counts.failures += 1);
     }
 
+    /// A release has no signature that counts.
+    pub(crate) fn refused(&self) {
+        self.change(|counts| {
+            counts.refusals += 1;
+            counts.unsigned = true;
+        });
+    }
+
     /// A person was told this.
     pub(crate) fn reported(&self, report: &Report) {
+        self.change(|counts| {
+            // Another release, or the same one with a signature.
+            counts.unsigned &= !matches!(
+                report,
+                Report::Current(_) | Report::Found(_) | Report::Deployed(_) | Report::Abandoned(_)
+            );
+        });
         self.change(|counts| match report {
             Report::Current(id) => {
                 counts.deployed = Some(id.clone());
@@ -122,7 +140,7 @@ impl Counter {
 type Value = fn(&Counts) -> Option<f64>;
 
 /// Name, kind, meaning, value.
-const FAMILIES: [(&str, &str, &str, Value); 7] = [
+const FAMILIES: [(&str, &str, &str, Value); 9] = [
     (
         "source_up",
         "gauge",
@@ -164,6 +182,18 @@ const FAMILIES: [(&str, &str, &str, Value); 7] = [
         "gauge",
         "Whether the channel's release failed before and is not tried again.",
         |counts| Some(u8::from(counts.waiting).into()),
+    ),
+    (
+        "signature_refusals_total",
+        "counter",
+        "Releases that no signature let in, each once for every reason.",
+        |counts| Some(counts.refusals as f64),
+    ),
+    (
+        "waiting_for_signature",
+        "gauge",
+        "Whether the channel's release has no signature that counts.",
+        |counts| Some(u8::from(counts.unsigned).into()),
     ),
 ];
 
@@ -243,6 +273,7 @@ mod tests {
             back: Some(first.clone()),
         });
         two.reported(&Report::Bad(second));
+        one.refused();
         // Nobody listens.
         Counter::default().failed();
         let text = metrics.to_string();
@@ -258,6 +289,9 @@ mod tests {
             format!("deploy_agent_failures_total{{{two}}} 2"),
             format!("deploy_agent_rollbacks_total{{{two}}} 1"),
             format!("deploy_agent_waiting_for_newer_release{{{two}}} 1"),
+            format!("deploy_agent_signature_refusals_total{{{one}}} 1"),
+            format!("deploy_agent_waiting_for_signature{{{one}}} 1"),
+            format!("deploy_agent_waiting_for_signature{{{two}}} 0"),
             format!("deploy_agent_deployed_info{{{one},id=\"{first}\"}} 1"),
             format!("deploy_agent_deployed_info{{{two},id=\"{first}\"}} 1"),
         ] {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deploy_spec::{Descriptor, Digest};
+use deploy_spec::{Descriptor, Digest, signature::Signature};
 
 use crate::source::{Download, Look, Source, SourceError};
 
@@ -51,6 +51,23 @@ impl<S: Source> Source for Mirrored<S> {
             }
         }
         self.source.document(descriptor, limit).await
+    }
+
+    /// Signatures prove themselves, whoever has them. They are looked for where the channel is:
+    /// a mirror may have got the release before them.
+    async fn signatures(&self, release: &Digest) -> Result<Vec<Signature>, SourceError> {
+        let first = self.source.signatures(release).await;
+        if first.as_ref().is_ok_and(|found| !found.is_empty()) {
+            return first;
+        }
+        for mirror in &self.mirrors {
+            match mirror.signatures(release).await {
+                Ok(found) if !found.is_empty() => return Ok(found),
+                Ok(_) => {}
+                Err(error) => passed_on(mirror, release, &error),
+            }
+        }
+        first
     }
 
     async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
@@ -111,6 +128,19 @@ mod tests {
             }
         }
 
+        async fn signatures(&self, _: &Digest) -> Result<Vec<Signature>, SourceError> {
+            self.asked.lock().unwrap().push(self.name);
+            let signature = Signature {
+                statement: CONTENT.to_vec(),
+                armored: Vec::new(),
+            };
+            match self.bytes {
+                10 => Ok(vec![signature]),
+                5 => Ok(Vec::new()),
+                _ => Err(failed("away")),
+            }
+        }
+
         async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {
             let path = download.path;
             self.asked.lock().unwrap().push(self.name);
@@ -154,6 +184,17 @@ mod tests {
             (take(), source.name()),
             (vec!["source"], "source".to_owned())
         );
+        source.signatures(&digest).await.unwrap();
+        assert_eq!(take(), ["source"]);
+        let mirrors = vec![sends("empty", 0), sends("half", 5), sends("whole", 10)];
+        for bytes in [0, 5] {
+            let source = Mirrored::new(sends("source", bytes), mirrors.clone());
+            assert_eq!(source.signatures(&digest).await.unwrap().len(), 1);
+            assert_eq!(take(), ["source", "empty", "half", "whole"]);
+        }
+        let source = Mirrored::new(sends("source", 0), vec![sends("half", 5)]);
+        source.signatures(&digest).await.unwrap_err();
+        take();
         let source = Mirrored::new(sends("source", 10), vec![sends("half", 5)]);
         fs::remove_file(&path).unwrap();
         source.fetch(download).await.unwrap();

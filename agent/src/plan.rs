@@ -5,16 +5,18 @@ use std::{collections::HashSet, fmt, time::Duration};
 
 use deploy_spec::{ConfigurationName, Digest, Release};
 use deployctl::archive::{Change, ChangeKind, NodeKind, Shown, UnpackOptions, Unpacked};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
+    admission::{Candidate, Gate, Lack, Vouched},
     cache::Cache,
     content::Content,
-    deployer::CONFIG_MAX,
+    deployer::{CONFIG_MAX, admit, one_line},
     error::AgentError,
     record::{Record, Remembered},
     source::{Look, Source},
-    status::{Known, printable},
+    status::{Known, KnownSigner, printable},
     visit::{Host, Visit},
 };
 
@@ -31,6 +33,10 @@ pub struct Planning<'a> {
     pub unpacking: &'a UnpackOptions,
     /// Whether missing layers may come.
     pub fetching: Fetching,
+    /// What signatures are asked for, where some are.
+    pub gate: Option<&'a Gate>,
+    /// The time.
+    pub clock: fn() -> Timestamp,
 }
 
 /// What becomes of layers that are not in the cache.
@@ -52,6 +58,8 @@ pub struct Plan {
     release: Known,
     /// Why it would not be deployed, where it is on the bad-list.
     bad: Option<String>,
+    /// Whether its signatures would let it in, where that is asked.
+    signature: Option<Judged>,
     /// Layers, lowest first.
     layers: Vec<PlannedLayer>,
     /// Bytes that had to come before anything was fetched for this plan.
@@ -62,6 +70,16 @@ pub struct Plan {
     counts: Option<Counts>,
     /// The names that differ, from the root down.
     changes: Vec<PlannedChange>,
+}
+
+/// What signatures come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Judged {
+    accepted: bool,
+    /// Who vouches for it.
+    signed: Option<KnownSigner>,
+    /// Why nobody does.
+    why: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -146,6 +164,18 @@ impl Plan {
             let bad = visit.entry.bad.iter().find(|bad| bad.id == id)?;
             Some(bad.why.clone())
         });
+        if let Some(gate) = planning.gate {
+            let signatures = source.signatures(&id).await?;
+            let candidate = Candidate {
+                id: &id,
+                number: admit::number(&bytes),
+                signatures: &signatures,
+            };
+            let entry = visit.as_ref().map(|visit| &visit.entry);
+            let before = entry.and_then(|entry| admit::before(entry, gate));
+            let judged = gate.judge(&candidate, before.as_ref(), (planning.clock)());
+            plan.signature = Some(Judged::from(judged.map(|(vouched, _)| vouched)));
+        }
         if deployed.is_some_and(|deployed| deployed.record.id == id) {
             plan.write = Some(Written::default());
             plan.counts = Some(Counts::default());
@@ -209,6 +239,7 @@ impl Plan {
             deployed: deployed.cloned().map(Known::from),
             release: Known::from(Remembered::from(Record::of(id, release, planning.channel))),
             bad: None,
+            signature: None,
             fetch_bytes: layers.iter().map(|layer| layer.missing).sum(),
             layers,
             write: None,
@@ -235,6 +266,20 @@ impl Plan {
     pub fn changes_something(&self) -> bool {
         let deployed = self.deployed.as_ref();
         deployed.is_none_or(|deployed| deployed.id != self.release.id)
+    }
+}
+
+impl From<Result<Vouched, Lack>> for Judged {
+    fn from(judged: Result<Vouched, Lack>) -> Self {
+        let (signed, why) = match judged {
+            Ok(vouched) => (Some(KnownSigner::from(vouched)), None),
+            Err(lack) => (None, Some(one_line(&lack.to_string()))),
+        };
+        Self {
+            accepted: signed.is_some(),
+            signed,
+            why,
+        }
     }
 }
 
@@ -276,6 +321,15 @@ impl fmt::Display for Plan {
             None => writeln!(formatter, "deployed: nothing")?,
         }
         writeln!(formatter, "channel: {}", self.release)?;
+        if let Some(judged) = &self.signature {
+            match (&judged.signed, &judged.why) {
+                (Some(signed), _) => writeln!(formatter, "signed: {signed}")?,
+                (None, why) => {
+                    let why = printable(why.as_deref().unwrap_or_default());
+                    writeln!(formatter, "refused: it would not be deployed: {why}")?;
+                }
+            }
+        }
         if !self.changes_something() {
             return writeln!(formatter, "nothing would change");
         }

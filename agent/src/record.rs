@@ -6,8 +6,10 @@ use deployctl::archive::{Ownership, SpecialBits, TakeOver, UnpackOptions};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::Vouched;
+
 /// The names are those of the original tools, so that scripts that read STATEFILE go on
-/// working; `Id`, `Release` and `Channel` are new.
+/// working; `Id`, `Release`, `Channel` and `Signed` are new.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Record {
@@ -26,6 +28,9 @@ pub(crate) struct Record {
     /// The channel that it was found on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) channel: Option<String>,
+    /// Who vouched for it, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) signed: Option<Vouched>,
     /// Lowest first.
     #[serde(default)]
     pub(crate) layers: Vec<LayerRecord>,
@@ -174,6 +179,7 @@ impl Record {
             id: id.clone(),
             release: None,
             channel: None,
+            signed: None,
             layers: Vec::new(),
         }
     }

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
-use deploy_spec::{Channel, ConfigurationName, Descriptor, Digest, Prefix, Tag};
-use deployctl::client::{ClientError, Registry, Repository, Watched};
+use deploy_spec::{
+    Channel, ConfigurationName, Descriptor, Digest, Prefix, Tag, signature::Signature,
+};
+use deployctl::{
+    client::{ClientError, Registry, Repository, Watched},
+    signing,
+};
 
 use crate::source::{Download, Look, Source, SourceError};
 
@@ -53,6 +58,12 @@ impl Source for RegistrySource {
     async fn document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, SourceError> {
         let bytes = self.repository.blob_bytes(&descriptor.digest, limit).await;
         Ok(bytes.map_err(failed)?.to_vec())
+    }
+
+    async fn signatures(&self, release: &Digest) -> Result<Vec<Signature>, SourceError> {
+        let found = signing::in_repository(&self.repository, release).await;
+        let found = found.map_err(failed)?.into_iter();
+        Ok(found.map(|stored| stored.signature).collect())
     }
 
     async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {

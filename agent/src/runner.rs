@@ -98,6 +98,8 @@ struct Going {
     told: Option<Duration>,
     /// Whether the channel has been looked at.
     looked: bool,
+    /// Why a release was not let in the last time, and whether that was said before.
+    not_let_in: Option<(String, bool)>,
 }
 
 enum Happened {
@@ -164,7 +166,7 @@ impl<S: Source, E: Executor> Runner<S, E> {
             let event = match going.next(&mut signals).await {
                 Happened::Worked(result) => {
                     going.told = result.as_ref().err().and_then(AgentError::retry_after);
-                    self.worked(result, &stop)
+                    self.worked(result, &mut going, &stop)
                 }
                 Happened::Looked(result) => {
                     going.told = result.as_ref().err().and_then(SourceError::retry_after);
@@ -249,7 +251,14 @@ impl<S: Source, E: Executor> Runner<S, E> {
                     Resume::Undo => "not rolled back",
                     _ => "not deployed",
                 };
-                tracing::warn!(failures, "{what}; trying again in {}", rounded(pause));
+                let pause_shown = rounded(pause);
+                match &going.not_let_in {
+                    Some((_, true)) => tracing::debug!(failures, "looking again in {pause_shown}"),
+                    Some((_, false)) => {
+                        tracing::warn!("looking for signatures again, first in {pause_shown}");
+                    }
+                    None => tracing::warn!(failures, "{what}; trying again in {pause_shown}"),
+                }
                 going.retry = Some(Box::pin(sleep(pause)));
             }
             Action::Interrupt => {
@@ -260,11 +269,25 @@ impl<S: Source, E: Executor> Runner<S, E> {
         }
     }
 
-    fn worked(&self, result: Result<Outcome, AgentError>, stop: &Stop) -> Event {
+    fn worked(&self, result: Result<Outcome, AgentError>, going: &mut Going, stop: &Stop) -> Event {
+        let before = going.not_let_in.take();
         match result {
             Ok(Outcome::Done) => Event::Done,
             Ok(Outcome::Recovered(found)) => Event::Recovered(found),
             Err(AgentError::Interrupted) if stop.is_stopped() => Event::Failed,
+            // It may last: once for each reason is enough.
+            Err(error) if error.is_lack_of_signature() => {
+                let why = chain(&error);
+                let said = before.is_some_and(|(before, _)| before == why);
+                if said {
+                    tracing::debug!("{why}");
+                } else {
+                    tracing::error!("{why}");
+                    self.counter.refused();
+                }
+                going.not_let_in = Some((why, said));
+                Event::Failed
+            }
             Err(error) => {
                 tracing::error!("{}", chain(&error));
                 self.counter.failed();

@@ -4,7 +4,7 @@
 use std::{env, time::Duration};
 
 use anyhow::Result;
-use deploy_agent::{AnySource, LayoutSource, Mirrored, Notify, RegistrySource};
+use deploy_agent::{AnySource, Gate, LayoutSource, Mirrored, Notify, RegistrySource};
 use deploy_spec::{ConfigurationName, Fingerprint};
 use deployctl::{
     client::{Address, Credentials, Options, Registry, RetryPolicy},
@@ -45,6 +45,23 @@ fn origin_source(
         Origin::Layout(path) => layout(Layout::open(path)?, origin, arguments, name),
         Origin::Archive(path) => layout(LayoutArchive::open(path)?, origin, arguments, name),
     })
+}
+
+/// Returns what signatures the flags ask for.
+///
+/// # Errors
+/// Where the file names nobody: nothing could be deployed then.
+pub(crate) fn gate(arguments: &Arguments, name: &ConfigurationName) -> Result<Option<Gate>> {
+    let Some(file) = &arguments.allowed_signers else {
+        return Ok(None);
+    };
+    let gate = Gate {
+        file: file.clone(),
+        zone: jiff::tz::TimeZone::system(),
+        repository: arguments.prefix.configuration(name),
+    };
+    gate.signers().map_err(anyhow::Error::msg)?;
+    Ok(Some(gate))
 }
 
 /// Returns the service manager that the environment tells of.

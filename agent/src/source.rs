@@ -3,7 +3,7 @@
 
 use std::{error::Error, future::Future, io, path::Path, time::Duration};
 
-use deploy_spec::{Descriptor, Digest};
+use deploy_spec::{Descriptor, Digest, signature::Signature};
 use deployctl::client::Progress;
 
 use crate::{layout::LayoutSource, registry::RegistrySource};
@@ -113,6 +113,12 @@ pub trait Source: Send + Sync + 'static {
         limit: u64,
     ) -> impl Future<Output = Result<Vec<u8>, SourceError>> + Send;
 
+    /// Returns what is there of signatures of a release; nothing of it is known to be true.
+    fn signatures(
+        &self,
+        release: &Digest,
+    ) -> impl Future<Output = Result<Vec<Signature>, SourceError>> + Send;
+
     /// Brings a blob into a file. When it returns, the file is the blob, verified and on stable
     /// storage.
     fn fetch(&self, download: Download<'_>)
@@ -147,6 +153,13 @@ impl Source for AnySource {
         match self {
             Self::Registry(source) => source.document(descriptor, limit).await,
             Self::Layout(source) => source.document(descriptor, limit).await,
+        }
+    }
+
+    async fn signatures(&self, release: &Digest) -> Result<Vec<Signature>, SourceError> {
+        match self {
+            Self::Registry(source) => source.signatures(release).await,
+            Self::Layout(source) => source.signatures(release).await,
         }
     }
 

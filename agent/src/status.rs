@@ -3,14 +3,15 @@
 
 use std::{collections::BTreeMap, fmt, fs, io, path::Path};
 
-use deploy_spec::Digest;
+use deploy_spec::{Digest, signature::Purpose};
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    admission::Vouched,
     directory::{Place, Request},
     error::AgentError,
-    journal::{Bad, Entry, HookRun, JournalStep},
+    journal::{Bad, Entry, HookRun, JournalStep, Refused},
     record::{Record, Remembered},
 };
 
@@ -34,6 +35,8 @@ pub struct Status {
     requests: Vec<Pending>,
     /// The release that somebody wants back, until it is deployed.
     wanted: Option<Digest>,
+    /// What the channel has and what is not deployed for want of a signature.
+    refused: Option<Refused>,
     /// What was deployed before, the last one first.
     history: Vec<Known>,
     /// What is not deployed again, the last one first.
@@ -61,6 +64,45 @@ pub(crate) struct Known {
     channel: Option<String>,
     /// When it was deployed.
     since: Option<Timestamp>,
+    /// Who vouched for it, where that was asked.
+    signed: Option<KnownSigner>,
+}
+
+/// Who vouched for a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct KnownSigner {
+    principals: String,
+    fingerprint: String,
+    purpose: Purpose,
+    time: Timestamp,
+}
+
+impl From<Vouched> for KnownSigner {
+    fn from(vouched: Vouched) -> Self {
+        let Vouched {
+            principals,
+            fingerprint,
+            purpose,
+            time,
+        } = vouched;
+        Self {
+            principals,
+            fingerprint,
+            purpose,
+            time,
+        }
+    }
+}
+
+impl fmt::Display for KnownSigner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (principals, fingerprint) = (printable(&self.principals), &self.fingerprint);
+        let (purpose, time) = (self.purpose, self.time);
+        write!(
+            formatter,
+            "by {principals} ({fingerprint}) as a {purpose} at {time:.0}"
+        )
+    }
 }
 
 impl From<Remembered> for Known {
@@ -70,6 +112,7 @@ impl From<Remembered> for Known {
             id: record.id,
             release: record.release,
             channel: record.channel,
+            signed: record.signed.map(KnownSigner::from),
             since,
         }
     }
@@ -110,6 +153,7 @@ impl Status {
             unfinished: entry.unfinished,
             requests,
             wanted: entry.wanted,
+            refused: entry.refused,
             history: entry.history.into_iter().map(Known::from).collect(),
             bad: entry.bad,
             scripts: entry.hooks,
@@ -175,6 +219,10 @@ impl fmt::Display for Status {
             (Some(known), None) => writeln!(formatter, "deployed: {known}")?,
             (None, _) => writeln!(formatter, "deployed: nothing")?,
         }
+        let signed = self.deployed.as_ref();
+        if let Some(signed) = signed.and_then(|known| known.signed.as_ref()) {
+            writeln!(formatter, "signed: {signed}")?;
+        }
         match (self.running, self.pid) {
             (true, Some(pid)) => writeln!(formatter, "agent: runs (pid {pid})")?,
             (true, None) => writeln!(formatter, "agent: runs")?,
@@ -196,6 +244,15 @@ impl fmt::Display for Status {
         }
         if let Some(id) = &self.wanted {
             writeln!(formatter, "wanted back: {id}")?;
+        }
+        if let Some(refused) = &self.refused {
+            writeln!(
+                formatter,
+                "refused: {} since {:.0}: {}",
+                refused.name(),
+                refused.since,
+                printable(&refused.why)
+            )?;
         }
         for bad in &self.bad {
             writeln!(

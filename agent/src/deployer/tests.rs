@@ -8,6 +8,7 @@ mod overlapped;
 mod plan;
 mod prune;
 mod room;
+mod signed;
 mod undo;
 mod verify;
 

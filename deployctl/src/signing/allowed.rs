@@ -1,5 +1,11 @@
 //! Files of allowed signers (ssh-keygen(1), "ALLOWED SIGNERS"): whose signatures count, for what,
-//! and when. Pure; whoever wants one reads the file.
+//! and when. Pure but for the one function that reads.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
 use deploy_spec::{
     Fingerprint,
@@ -7,6 +13,37 @@ use deploy_spec::{
 };
 use jiff::{Timestamp, tz::TimeZone};
 use ssh_key::{Algorithm, PublicKey};
+
+/// A file of allowed signers is at most so large.
+const FILE_MAX: u64 = 4 << 20;
+
+/// Why there is no telling whose signatures count.
+#[derive(Debug, thiserror::Error)]
+pub enum SignersError {
+    /// The file cannot be read.
+    #[error("cannot read the allowed signers of `{}`", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A line of it is wrong, and then the others do not count either.
+    #[error("cannot use the allowed signers of `{}`: {source}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Which, and what is wrong.
+        source: LineError,
+    },
+    /// There is nobody in it.
+    #[error("`{}` names nobody who may sign\nhint: a line is somebody and a public key, as `jane@example.com ssh-ed25519 AAAA…`", path.display())]
+    Nobody {
+        /// The file.
+        path: PathBuf,
+    },
+}
 
 /// The keys of a file, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +134,33 @@ impl AllowedSigners {
             signers.push(signer);
         }
         Ok(Self(signers))
+    }
+
+    /// Reads a file, which has to name somebody.
+    ///
+    /// # Errors
+    /// [`SignersError`], with the file.
+    pub fn load(path: &Path, zone: &TimeZone) -> Result<Self, SignersError> {
+        let owned = || path.to_owned();
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
+            .and_then(|count| match count as u64 > FILE_MAX {
+                true => Err(io::ErrorKind::FileTooLarge.into()),
+                false => Ok(()),
+            })
+            .map_err(|source| SignersError::File {
+                path: owned(),
+                source,
+            })?;
+        let signers = Self::parse(&text, zone).map_err(|source| SignersError::Line {
+            path: owned(),
+            source,
+        })?;
+        match signers.is_empty() {
+            true => Err(SignersError::Nobody { path: owned() }),
+            false => Ok(signers),
+        }
     }
 
     /// Returns one key alone, whoever has it.

@@ -7,12 +7,12 @@
 //! store    signatures beside a release, in a registry or a layout
 //! ```
 //!
-//! The first two are pure.
+//! The first two are pure, but for the reading of the file.
 
 mod allowed;
 mod check;
 mod store;
 
-pub use allowed::{AllowedSigner, AllowedSigners, Fault, LineError};
+pub use allowed::{AllowedSigner, AllowedSigners, Fault, LineError, SignersError};
 pub use check::{Checked, Invalid, Question, check};
 pub use store::{Stored, attach, in_layout, in_repository};

@@ -104,6 +104,7 @@ pub(super) struct Host {
     /// The agent's directory in there.
     place: PathBuf,
     pub(super) source: Arc<Memory>,
+    pub(super) gate: Option<crate::Gate>,
     pub(super) keep: Option<usize>,
     pub(super) reserve: u64,
     pub(super) clock: fn() -> Timestamp,
@@ -129,6 +130,7 @@ impl Host {
             place: directory.path().join("host"),
             directory,
             source: Arc::default(),
+            gate: None,
             keep: None,
             reserve: 0,
             clock: Timestamp::now,
@@ -180,6 +182,7 @@ impl Host {
             check: check.map(|name| {
                 Check::new(open(Hook::Check, name), self.check_timeout, Duration::ZERO)
             }),
+            gate: self.gate.clone(),
             unpacking: UnpackOptions::default(),
             keep: self.keep,
             reserve: self.reserve,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use deploy_spec::{Descriptor, Digest, release::Image};
+use deploy_spec::{Descriptor, Digest, release::Image, signature::Signature};
 use deployctl::archive::{PackOptions, pack};
 use tokio::sync::Notify;
 
@@ -36,6 +36,7 @@ pub(super) struct Memory {
     pub(super) channel: Guarded<Option<(Digest, Vec<u8>)>>,
     pub(super) fetched: AtomicUsize,
     pub(super) down: AtomicBool,
+    pub(super) signatures: Guarded<Vec<(Digest, Signature)>>,
     /// Where there is one, blobs come only to as many who ask at the same time.
     pub(super) meeting: Option<tokio::sync::Barrier>,
     pub(super) halfway: Option<Halfway>,
@@ -120,6 +121,12 @@ impl Source for Memory {
 
     async fn document(&self, descriptor: &Descriptor, _limit: u64) -> Result<Vec<u8>, SourceError> {
         self.blob(&descriptor.digest)
+    }
+
+    async fn signatures(&self, release: &Digest) -> Result<Vec<Signature>, SourceError> {
+        let all = self.signatures.lock().unwrap();
+        let of_it = all.iter().filter(|(id, _)| id == release);
+        Ok(of_it.map(|(_, signature)| signature.clone()).collect())
     }
 
     async fn fetch(&self, download: Download<'_>) -> Result<(), SourceError> {

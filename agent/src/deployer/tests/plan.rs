@@ -19,6 +19,8 @@ async fn plan(host: &Host, fetching: Fetching) -> Result<Value, AgentError> {
         channel: "latest",
         unpacking: &UnpackOptions::default(),
         fetching,
+        gate: host.gate.as_ref(),
+        clock: host.clock,
     };
     let plan = Plan::make(&*host.source, &planning).await?;
     Ok(serde_json::to_value(plan).unwrap())
