@@ -45,4 +45,4 @@ pub use project::Project;
 pub use publish::{Added, Source};
 pub use release::{Outcome, Shown};
 pub use show::ShownVersion;
-pub use signatures::{ReleaseName, Signatures, Signed};
+pub use signatures::{ReleaseName, ReleaseNameError, Signatures, Signed};

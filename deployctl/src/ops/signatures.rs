@@ -5,7 +5,6 @@ use std::{fmt, str::FromStr};
 use deploy_spec::{
     Channel, ConfigurationName, Descriptor, Digest, Fingerprint, Outline, Reference, ReleaseNumber,
     Tag, annotation,
-    digest::DigestError,
     signature::{NAMESPACE, Purpose, Signature, Statement},
 };
 use jiff::Timestamp;
@@ -28,15 +27,21 @@ pub enum ReleaseName {
     Id(Digest),
 }
 
+/// A text that names no release.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is neither the number of a release, as `v3`, nor its id, as `sha256:…`", .0.escape_debug())]
+pub struct ReleaseNameError(String);
+
 impl FromStr for ReleaseName {
-    type Err = DigestError;
+    type Err = ReleaseNameError;
 
     /// `v3`, or `sha256:…`. Channels are named elsewhere.
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        match text.parse() {
-            Ok(number) => Ok(Self::Number(number)),
-            Err(_) => text.parse().map(Self::Id),
-        }
+    fn from_str(text: &str) -> Result<Self, ReleaseNameError> {
+        let number = text.parse().map(Self::Number).ok();
+        let id = || text.parse().map(Self::Id).ok();
+        number
+            .or_else(id)
+            .ok_or_else(|| ReleaseNameError(text.to_owned()))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use deploy_spec::{
     Channel, ComponentName, ConfigurationName, Digest, Fingerprint, LayerReference, Prefix, Scope,
     Version, media_type::Compression,
 };
-use deployctl::client::Address;
+use deployctl::{client::Address, ops::ReleaseName};
 
 /// Pushes, composes and inspects components and configurations in an OCI registry.
 ///
@@ -98,6 +98,10 @@ pub(crate) enum Verb {
     Delcomp(Delcomp),
     /// Delete a configuration with all its releases
     Delconf(Delconf),
+    /// Sign a release, for hosts that deploy nothing unsigned
+    Sign(Sign),
+    /// Show who signed a release, and whose signatures count
+    Verify(Verify),
     /// Remember a registry, and let container clients in with the same key or password
     Login(Login),
     /// Forget what `login` remembered
@@ -230,6 +234,16 @@ pub(crate) struct ReleaseFlags {
     /// Why the release is made, kept with it
     #[arg(long)]
     pub(crate) reason: Option<String>,
+    /// Sign the release, before any host can see it; with DEPLOYCTL_SIGN=1 always
+    ///
+    /// By the key of -key, or the one that `login` remembers, or the only one in the ssh-agent.
+    #[arg(
+        long,
+        env = "DEPLOYCTL_SIGN",
+        hide_env_values = true,
+        value_parser = FalseyValueParser::new()
+    )]
+    pub(crate) sign: bool,
     /// Who makes the release, kept with it
     #[arg(long, env = "DEPLOYCTL_AUTHOR", hide_env_values = true)]
     pub(crate) author: Option<String>,
@@ -323,6 +337,46 @@ pub(crate) enum CredentialAction {
     List,
     Store,
     Erase,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// Configuration name
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) name: ConfigurationName,
+    /// The release, by its number, v3, or by its id, sha256:… [default: what the channel is]
+    ///
+    /// A signature vouches for what the registry has under this name. Whoever does not trust it
+    /// gives the id.
+    #[arg(long, value_name = "RELEASE")]
+    pub(crate) release: Option<ReleaseName>,
+    /// Sign it as a way back: hosts that had a newer one deploy it all the same
+    ///
+    /// It counts until they have deployed what was signed after it.
+    #[arg(long)]
+    pub(crate) rollback: bool,
+    #[command(flatten)]
+    pub(crate) channel: ChannelFlag,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Configuration name
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) name: ConfigurationName,
+    /// The release, by its number, v3, or by its id, sha256:… [default: what the channel is]
+    #[arg(long, value_name = "RELEASE")]
+    pub(crate) release: Option<ReleaseName>,
+    /// File of allowed signers, as ssh-keygen has it: lines of somebody and a public key
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "DEPLOYCTL_ALLOWED_SIGNERS",
+        hide_env_values = true
+    )]
+    pub(crate) allowed_signers: PathBuf,
+    #[command(flatten)]
+    pub(crate) channel: ChannelFlag,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use deploy_spec::Fingerprint;
 use deployctl::{
     client::{Address, Credentials, Options, Registry},
@@ -100,8 +100,42 @@ pub(crate) fn connection(global: &Global) -> Result<Connection> {
 
 /// Returns the project that the flags mean.
 pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project> {
+    project_at(&connection(global)?, global, author)
+}
+
+/// Returns the project that the flags mean, of somebody who signs the releases that he makes: with
+/// the key by which he is known to the registry, or else with the only one that the ssh-agent
+/// keeps.
+pub(crate) async fn signing_project(global: &Global, author: Option<String>) -> Result<Project> {
+    let connection = connection(global)?;
+    let signer = signer(&connection).await?;
     Ok(Project {
-        registry: connection(global)?.registry()?,
+        signer: Some(signer),
+        ..project_at(&connection, global, author)?
+    })
+}
+
+async fn signer(connection: &Connection) -> Result<Signer> {
+    if let Credentials::Key(signer) = &connection.credentials {
+        return Ok(signer.clone());
+    }
+    let keys = match agent() {
+        Some(agent) => agent.keys().await?,
+        None => Vec::new(),
+    };
+    match &*keys {
+        [only] => Ok(only.clone()),
+        [] => bail!("there is no key to sign with\nhint: give -key FILE, or `ssh-add` one"),
+        several => bail!(
+            "the ssh-agent keeps {} keys, and it is not said which of them signs\nhint: give -key FILE; its public half is enough",
+            several.len()
+        ),
+    }
+}
+
+fn project_at(connection: &Connection, global: &Global, author: Option<String>) -> Result<Project> {
+    Ok(Project {
+        registry: connection.registry()?,
         prefix: global.prefix.clone(),
         clock: jiff::Timestamp::now,
         author: author.or_else(user),

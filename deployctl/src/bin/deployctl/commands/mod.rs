@@ -18,7 +18,9 @@ mod man;
 mod push;
 mod showcomp;
 mod showconf;
+mod sign;
 mod token;
+mod verify;
 
 use anyhow::Result;
 use deploy_spec::ReleaseNumber;
@@ -35,13 +37,21 @@ use crate::{
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<()> {
     let global = &arguments.global;
     let project = || settings::project(global, None);
-    let maker = |flags: &ReleaseFlags| settings::project(global, flags.author.clone());
+    let maker = async |flags: &ReleaseFlags| {
+        let author = flags.author.clone();
+        match flags.sign {
+            true => settings::signing_project(global, author).await,
+            false => settings::project(global, author),
+        }
+    };
     match &arguments.verb {
         Verb::Push(verb) => push::run(&project()?, verb, printer).await,
         Verb::Addver(verb) => addver::run(&project()?, verb, printer).await,
-        Verb::Addconf(verb) => addconf::run(&maker(&verb.release)?, verb, printer).await,
-        Verb::Changeconf(verb) => changeconf::run(&maker(&verb.release)?, verb, printer).await,
-        Verb::Bumpconf(verb) => bumpconf::run(&maker(&verb.release)?, verb, printer).await,
+        Verb::Addconf(verb) => addconf::run(&maker(&verb.release).await?, verb, printer).await,
+        Verb::Changeconf(verb) => {
+            changeconf::run(&maker(&verb.release).await?, verb, printer).await
+        }
+        Verb::Bumpconf(verb) => bumpconf::run(&maker(&verb.release).await?, verb, printer).await,
         Verb::Showconf(verb) => showconf::run(&project()?, verb, printer).await,
         Verb::Showcomp(verb) => showcomp::run(&project()?, verb, printer).await,
         Verb::Components => components::run(&project()?, printer).await,
@@ -49,6 +59,11 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<()> {
         Verb::Delver(verb) => delver::run(&project()?, verb).await,
         Verb::Delcomp(verb) => delcomp::run(&project()?, verb).await,
         Verb::Delconf(verb) => delconf::run(&project()?, verb).await,
+        Verb::Sign(verb) => {
+            let project = settings::signing_project(global, None).await?;
+            sign::run(&project, verb, printer).await
+        }
+        Verb::Verify(verb) => verify::run(&project()?, verb, printer).await,
         Verb::Login(verb) => login::run(global, verb, printer).await,
         Verb::Logout => logout::run(global, printer),
         Verb::Token(verb) => {
@@ -72,6 +87,8 @@ struct Made {
     release: Option<ReleaseNumber>,
     id: String,
     changed: bool,
+    /// The key that signed it, where it was to be signed.
+    signed: Option<String>,
 }
 
 impl Made {
@@ -82,13 +99,21 @@ impl Made {
             release: release.number,
             id: outcome.now.id.to_string(),
             changed: outcome.changed,
+            signed: outcome
+                .signed
+                .as_ref()
+                .map(|signed| signed.fingerprint.to_string()),
         }
     }
 
     fn line(&self) -> String {
-        match self.release {
+        let line = match self.release {
             Some(number) => format!("{} {number} {}\n", self.name, self.id),
             None => format!("{} {}\n", self.name, self.id),
+        };
+        match &self.signed {
+            Some(key) => format!("{line}signed by {key}\n"),
+            None => line,
         }
     }
 }
