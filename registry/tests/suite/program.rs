@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use crate::harness::{content, image};
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deploy-registry"));
@@ -29,7 +29,7 @@ pub(crate) fn program(arguments: &[&str]) -> Command {
 }
 
 /// Runs the program to its end.
-fn refused(arguments: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn refused(arguments: &[&str]) -> (Option<i32>, String) {
     let Output { status, stderr, .. } = program(arguments).output().unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
 }
@@ -55,7 +55,12 @@ impl Process {
             "--anonymous",
             "write",
         ];
-        let mut child = program(&arguments).args(more).spawn().unwrap();
+        Self::serve(&[&arguments, more].concat())
+    }
+
+    /// Starts it with these flags and waits until it listens.
+    pub(crate) fn serve(arguments: &[&str]) -> Self {
+        let mut child = program(arguments).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let url = loop {
             let mut line = String::new();
