@@ -203,7 +203,7 @@ impl Gatekeeper {
         let known = self.known();
         let proven = known.passwords.user(name).map(|user| Proven {
             subject: Subject::User(name.to_owned()),
-            password: Some(user.tag()),
+            password: Some(user.tag.clone()),
         });
         let proven = proven.ok_or(Fault::Password);
         if known.passwords.is_remembered(name, password, now()) {

@@ -98,7 +98,7 @@ pub enum SourcesError {
 pub(super) struct Known {
     keys: KnownKeys,
     pub(super) passwords: Passwords,
-    anonymous: Option<Role>,
+    anonymous: Option<Grant>,
 }
 
 /// Somebody, as people know him: for those who write down who did what.
@@ -127,6 +127,32 @@ impl fmt::Display for Caller {
             true => write!(formatter, "{subject}"),
             false => write!(formatter, "{subject} ({})", comment.escape_debug()),
         }
+    }
+}
+
+impl Known {
+    fn caller(&self, subject: &Subject) -> Caller {
+        let comment = match subject {
+            Subject::Key(fingerprint) => self.keys.get(fingerprint).map(|key| key.comment.clone()),
+            Subject::Anonymous | Subject::User(_) => None,
+        };
+        Caller {
+            subject: subject.clone(),
+            comment: comment.unwrap_or_default(),
+        }
+    }
+
+    fn grant(&self, proven: &Proven, now: Timestamp) -> Option<&Grant> {
+        let grant = match &proven.subject {
+            Subject::Anonymous => self.anonymous.as_ref(),
+            Subject::Key(fingerprint) => self.keys.get(fingerprint).map(|key| &key.grant),
+            Subject::User(name) => {
+                let user = self.passwords.user(name);
+                let user = user.filter(|user| proven.password.as_ref() == Some(&user.tag));
+                user.map(|user| &user.grant)
+            }
+        };
+        grant.filter(|grant| !grant.is_expired(now))
     }
 }
 
@@ -210,30 +236,13 @@ impl Gatekeeper {
 
     /// Returns who somebody is to people.
     pub fn caller(&self, subject: &Subject) -> Caller {
-        let comment = match subject {
-            Subject::Key(fingerprint) => self.key(fingerprint).map(|key| key.comment),
-            Subject::Anonymous | Subject::User(_) => None,
-        };
-        Caller {
-            subject: subject.clone(),
-            comment: comment.unwrap_or_default(),
-        }
+        self.known().caller(subject)
     }
 
     /// Returns what somebody may do at this time; nothing where he is not known any more, or has
     /// another password.
     pub fn grant(&self, proven: &Proven, now: Timestamp) -> Option<Grant> {
-        let known = self.known();
-        let grant = match &proven.subject {
-            Subject::Anonymous => known.anonymous.map(Grant::of),
-            Subject::Key(fingerprint) => known.keys.get(fingerprint).map(|key| key.grant.clone()),
-            Subject::User(name) => known
-                .passwords
-                .user(name)
-                .filter(|user| proven.password.as_deref() == Some(&user.tag()))
-                .map(|user| user.grant.clone()),
-        };
-        grant.filter(|grant| !grant.is_expired(now))
+        self.known().grant(proven, now).cloned()
     }
 
     /// Returns a token for what somebody may do of what is asked for, which may be nothing, and how
@@ -272,7 +281,7 @@ impl Gatekeeper {
         if !(self.names)(statement.registry) {
             return Err(LoginError::Elsewhere);
         }
-        let expires = self.tokens.read_nonce(statement.nonce);
+        let expires = self.tokens.read_nonce(statement.nonce, now);
         let expires = expires.map_err(|_| LoginError::Nonce)?;
         let signature = SshSig::from_pem(signature).map_err(|_| LoginError::NoSignature)?;
         let signer = ssh_login::signer(&signature).ok_or(LoginError::NoSignature)?;
@@ -300,7 +309,7 @@ impl Gatekeeper {
     /// # Errors
     /// [`TokenError`]; [`TokenError::Foreign`] also for somebody who is not known any more.
     pub fn refreshed(&self, token: &str, now: Timestamp) -> Result<Proven, TokenError> {
-        let proven = self.tokens.read_refresh(token)?;
+        let proven = self.tokens.read_refresh(token, now)?;
         self.grant(&proven, now).ok_or(TokenError::Foreign)?;
         Ok(proven)
     }
@@ -310,13 +319,18 @@ impl Gatekeeper {
     /// # Errors
     /// [`TokenError`]; [`TokenError::Foreign`] also for somebody who is not known any more.
     pub fn permit(&self, token: &str, now: Timestamp) -> Result<Permit, TokenError> {
-        let (proven, mut scopes) = self.tokens.read_access(token)?;
-        let grant = self.grant(&proven, now).ok_or(TokenError::Foreign)?;
-        for scope in &mut scopes {
-            scope.actions = grant.allowed(scope);
-        }
-        let caller = self.caller(&proven.subject);
-        Ok(Permit { caller, scopes })
+        let access = self.tokens.read_access(token, now)?;
+        let known = self.known();
+        let grant = known.grant(&access.proven, now);
+        let grant = grant.ok_or(TokenError::Foreign)?;
+        let still = |scope: &Scope| Scope {
+            actions: grant.allowed(scope),
+            resource: scope.resource.clone(),
+        };
+        Ok(Permit {
+            caller: known.caller(&access.proven.subject),
+            scopes: access.scopes.iter().map(still).collect(),
+        })
     }
 }
 
@@ -335,7 +349,7 @@ fn read(sources: &Sources) -> Result<Known, SourcesError> {
     Ok(Known {
         keys,
         passwords: read_users(sources.users.as_deref())?,
-        anonymous: sources.anonymous,
+        anonymous: sources.anonymous.map(Grant::of),
     })
 }
 

@@ -25,6 +25,9 @@ pub struct KnownUser {
     pub(super) hash: String,
     /// The logarithm of what that takes, to the base of 2.
     pub(super) cost: u32,
+    /// What stands for the password in tokens, so that they are none any more when it is another one.
+    /// It tells nothing of it: the hash has a salt that nobody else knows.
+    pub(super) tag: String,
     /// What may be done with the password.
     pub grant: Grant,
 }
@@ -36,14 +39,6 @@ impl fmt::Debug for KnownUser {
             .field("cost", &self.cost)
             .field("grant", &self.grant)
             .finish_non_exhaustive()
-    }
-}
-
-impl KnownUser {
-    /// Returns what stands for the password in tokens, so that they are none any more when it is
-    /// another one. It tells nothing of it: the hash has a salt that nobody else knows.
-    pub(super) fn tag(&self) -> String {
-        Digest::sha256(self.hash.as_bytes()).hex()[..TAG_DIGITS].to_owned()
     }
 }
 
@@ -107,6 +102,7 @@ fn parse_line(line: &str) -> Result<(&str, KnownUser), Fault> {
     let user = KnownUser {
         hash: hash.to_owned(),
         cost,
+        tag: Digest::sha256(hash.as_bytes()).hex()[..TAG_DIGITS].to_owned(),
         grant,
     };
     Ok((name, user))
@@ -217,8 +213,8 @@ mod tests {
             HASH.replace("2r9", "3r9")
         ));
         let users = users.unwrap();
-        assert_eq!(users["a"].tag(), users["b"].tag());
-        assert_ne!(users["a"].tag(), users["c"].tag());
-        assert_eq!(users["a"].tag().len(), TAG_DIGITS);
+        assert_eq!(users["a"].tag, users["b"].tag);
+        assert_ne!(users["a"].tag, users["c"].tag);
+        assert_eq!(users["a"].tag.len(), TAG_DIGITS);
     }
 }

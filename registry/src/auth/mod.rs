@@ -11,6 +11,7 @@
 //!   entry        who is let in, and what becomes of others
 //!   guesses      whether somebody tries out what he does not know
 //! tokens         what somebody may do for some minutes, signed
+//!   seen         those that were read before
 //! ```
 
 mod entry;
@@ -21,6 +22,7 @@ mod htpasswd_file;
 mod keys_file;
 mod options;
 mod passwords;
+mod seen;
 mod ssh_login;
 mod tokens;
 

@@ -2,21 +2,24 @@
 //! ES256), so that a registry needs nothing but its key to know them, and its replicas know them
 //! too. Made by the token endpoint, read with every request.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deploy_spec::{
     Actions, Fingerprint, RepositoryName,
     scope::{Resource, Scope},
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::seen::Seen;
 use crate::identity::Identity;
 
 /// Who made a token, and whom it is for: other programs' tokens of the same key are none.
 const ISSUER: &str = "deploy-registry";
+/// How much later than it says a token expires: replicas' clocks are a little apart.
+const LEEWAY: SignedDuration = SignedDuration::from_secs(5);
 /// More than a token with hundreds of scopes has.
 const BYTES_MAX: usize = 64 << 10;
 
@@ -147,6 +150,16 @@ pub struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    seen: Seen<Access>,
+}
+
+/// What a token for requests says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Who it is of.
+    pub proven: Proven,
+    /// What it allows of.
+    pub scopes: Vec<Scope>,
 }
 
 impl Tokens {
@@ -159,12 +172,13 @@ impl Tokens {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[ISSUER]);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        // Replicas' clocks are a little apart; the time of a token is that of whoever reads it.
-        validation.leeway = 5;
+        // Its time is compared with that of whoever reads it.
+        validation.validate_exp = false;
         Self {
             encoding: EncodingKey::from_ec_der(identity.private_key().secret_der()),
             decoding: decoding.expect("a key has both coordinates"),
             validation,
+            seen: Seen::default(),
         }
     }
 
@@ -213,9 +227,9 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read_nonce(&self, nonce: &str) -> Result<Timestamp, TokenError> {
-        let expires = self.read(nonce, Kind::Nonce)?.exp;
-        Timestamp::from_second(expires).map_err(|_| TokenError::Foreign)
+    pub fn read_nonce(&self, nonce: &str, now: Timestamp) -> Result<Timestamp, TokenError> {
+        let (_, expires) = self.read(nonce, Kind::Nonce, now)?;
+        Ok(expires)
     }
 
     fn sign(
@@ -242,12 +256,16 @@ impl Tokens {
         token.expect("claims are JSON, and the key is one on P-256")
     }
 
-    /// Returns who a token for requests is of, and what it allows of.
+    /// Returns what a token for requests says at this time. Its signature is verified once; whether
+    /// whoever it is of is still known is for somebody else to find out.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read_access(&self, token: &str) -> Result<(Proven, Vec<Scope>), TokenError> {
-        let claims = self.read(token, Kind::Access)?;
+    pub fn read_access(&self, token: &str, now: Timestamp) -> Result<Arc<Access>, TokenError> {
+        if let Some(seen) = self.seen.get(token, now) {
+            return Ok(seen);
+        }
+        let (claims, expires) = self.read(token, Kind::Access, now)?;
         let scope = |claim: &Claim| {
             let resource = match claim.kind.as_str() {
                 "repository" => Resource::Repository(claim.name.parse::<RepositoryName>().ok()?),
@@ -258,30 +276,41 @@ impl Tokens {
             Some(Scope { resource, actions })
         };
         let scopes = claims.access.iter().filter_map(scope).collect();
-        Ok((claims.proven()?, scopes))
+        let proven = claims.proven()?;
+        let access = Arc::new(Access { proven, scopes });
+        self.seen.add(token, Arc::clone(&access), expires, now);
+        Ok(access)
     }
 
     /// Returns who a token for more tokens is of.
     ///
     /// # Errors
     /// [`TokenError`].
-    pub fn read_refresh(&self, token: &str) -> Result<Proven, TokenError> {
-        self.read(token, Kind::Refresh)?.proven()
+    pub fn read_refresh(&self, token: &str, now: Timestamp) -> Result<Proven, TokenError> {
+        let (claims, _) = self.read(token, Kind::Refresh, now)?;
+        claims.proven()
     }
 
-    fn read(&self, token: &str, kind: Kind) -> Result<Claims, TokenError> {
-        use jsonwebtoken::errors::ErrorKind;
+    /// Returns what stands in a token, and from when on it is none any more.
+    fn read(
+        &self,
+        token: &str,
+        kind: Kind,
+        now: Timestamp,
+    ) -> Result<(Claims, Timestamp), TokenError> {
         if token.len() > BYTES_MAX {
             return Err(TokenError::Foreign);
         }
         let read = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
-        let claims = read.map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => TokenError::Expired,
-            _ => TokenError::Foreign,
-        })?;
-        match claims.claims.kind == kind {
-            true => Ok(claims.claims),
+        let claims = read.map_err(|_| TokenError::Foreign)?.claims;
+        let expires = Timestamp::from_second(claims.exp).map_err(|_| TokenError::Foreign)?;
+        let expires = expires
+            .saturating_add(LEEWAY)
+            .map_err(|_| TokenError::Foreign)?;
+        match claims.kind == kind {
             false => Err(TokenError::Foreign),
+            true if now >= expires => Err(TokenError::Expired),
+            true => Ok((claims, expires)),
         }
     }
 }
@@ -314,31 +343,49 @@ mod tests {
         };
         for proven in [key(), Proven::anonymous(), jane] {
             let token = tokens.access(&proven, &scopes(), now, LIFE);
-            assert_eq!(replica.read_access(&token), Ok((proven.clone(), scopes())));
-            assert_eq!(replica.read_refresh(&token), Err(TokenError::Foreign));
+            let says = Access {
+                proven: proven.clone(),
+                scopes: scopes(),
+            };
+            for _ in 0..2 {
+                assert_eq!(replica.read_access(&token, now).as_deref(), Ok(&says));
+            }
+            assert_eq!(replica.read_refresh(&token, now), Err(TokenError::Foreign));
             let token = tokens.refresh(&proven, now, LIFE);
-            assert_eq!(replica.read_refresh(&token), Ok(proven));
-            assert_eq!(replica.read_access(&token), Err(TokenError::Foreign));
+            assert_eq!(replica.read_refresh(&token, now), Ok(proven));
+            assert_eq!(replica.read_access(&token, now), Err(TokenError::Foreign));
         }
     }
 
     #[test]
     fn tokens_of_others_and_of_other_times_are_none() {
-        let tokens = Tokens::of(&Identity::generate());
-        let now = Timestamp::now();
+        let identity = Identity::generate();
+        let tokens = Tokens::of(&identity);
+        // To the second, as it stands in tokens.
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap();
         let token = tokens.access(&key(), &scopes(), now, LIFE);
         let other = Tokens::of(&Identity::generate());
-        assert_eq!(other.read_access(&token), Err(TokenError::Foreign));
-        let past = now - jiff::SignedDuration::from_secs(400);
-        let old = tokens.access(&key(), &scopes(), past, LIFE);
-        assert_eq!(tokens.read_access(&old), Err(TokenError::Expired));
+        assert_eq!(other.read_access(&token, now), Err(TokenError::Foreign));
+        // Whether it was seen before or not.
+        for tokens in [&tokens, &Tokens::of(&identity)] {
+            for (seconds, expected) in [
+                (0, Ok(())),
+                (304, Ok(())),
+                (305, Err(TokenError::Expired)),
+                (304, Ok(())),
+            ] {
+                let then = now + SignedDuration::from_secs(seconds);
+                let read = tokens.read_access(&token, then).map(drop);
+                assert_eq!(read, expected, "{seconds}");
+            }
+        }
         // Every character counts, but for the last bits of the last one.
         for at in 0..token.len() - 1 {
             let mut bytes = token.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(bytes).unwrap();
             assert_eq!(
-                tokens.read_access(&changed),
+                tokens.read_access(&changed, now),
                 Err(TokenError::Foreign),
                 "{at}"
             );
@@ -349,7 +396,7 @@ mod tests {
             URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#)
         );
         for bad in ["", "a.b.c", &unsigned, &"x".repeat(BYTES_MAX + 1)] {
-            assert_eq!(tokens.read_access(bad), Err(TokenError::Foreign));
+            assert_eq!(tokens.read_access(bad, now), Err(TokenError::Foreign));
         }
     }
 }
