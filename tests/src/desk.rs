@@ -110,6 +110,10 @@ impl Desk {
             .env("DEPLOYCTL_ADDR", &self.address)
             .env_remove("DEPLOYCTL_FINGERPRINT")
             .env_remove("SSH_AUTH_SOCK")
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("REGISTRY_AUTH_FILE")
+            .env_remove("DOCKER_CONFIG")
     }
 
     /// `deployctl` with these arguments.

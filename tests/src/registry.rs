@@ -36,7 +36,8 @@ impl Registry {
         Self::start_with(&[])
     }
 
-    /// Starts one on an empty directory, with more flags than the usual ones.
+    /// Starts one on an empty directory, with more flags than the usual ones. Where they name files of keys or
+    /// passwords, it is not open to everyone.
     ///
     /// # Panics
     /// When it does not come up; the message holds its log.
@@ -97,6 +98,21 @@ impl Registry {
         self.server.log()
     }
 
+    /// The fingerprint that it logged.
+    ///
+    /// # Panics
+    /// When it logged none.
+    #[track_caller]
+    pub fn fingerprint(&self) -> String {
+        let log = self.log();
+        let found = log
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("fingerprint="));
+        found
+            .unwrap_or_else(|| panic!("no fingerprint is logged:\n{log}"))
+            .to_owned()
+    }
+
     /// Its process's id.
     pub fn pid(&self) -> u32 {
         self.server.pid()
@@ -140,21 +156,27 @@ impl Registry {
 
 /// The command that starts a registry of ours on `directory`, open to everyone on loopback.
 pub fn command(directory: &Path, port: u16) -> Command {
+    let mut command = guarded_command(directory, port);
+    command.args(["-anonymous", "write"]);
+    command
+}
+
+/// The command that starts a registry of ours that has still to be told who may do what.
+fn guarded_command(directory: &Path, port: u16) -> Command {
     let mut command = Command::new(Program::Registry.path());
     command
-        .args([
-            "-addr",
-            &format!("127.0.0.1:{port}"),
-            "-anonymous",
-            "write",
-            "-dir",
-        ])
+        .args(["-addr", &format!("127.0.0.1:{port}"), "-dir"])
         .arg(directory);
     command
 }
 
 fn run(directory: &Path, port: u16, flags: &[String], logs: &Path) -> Result<(Server, SocketAddr)> {
-    let mut command = command(directory, port);
+    let guards = ["-opauth", "-srvauth", "-htpasswd"];
+    let is_guarded = flags.iter().any(|flag| guards.contains(&flag.as_str()));
+    let mut command = match is_guarded {
+        true => guarded_command(directory, port),
+        false => command(directory, port),
+    };
     command.args(flags);
     let mut server = Server::start(command, logs.join("registry.log"))?;
     let address = server.address().context("start a registry")?;
