@@ -22,6 +22,9 @@ const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WI
 struct Place {
     registry: Registry,
     desk: Desk,
+    /// Where the files of keys and passwords are.
+    #[expect(dead_code, reason = "it is removed with the rest")]
+    keys: Desk,
 }
 
 impl Place {
@@ -51,12 +54,17 @@ impl Place {
             let private = desk.write(name, keys.read(name));
             desk.run("chmod").arg("600").arg(private).ok();
         }
-        let place = Self { registry, desk };
+        let place = Self {
+            registry,
+            desk,
+            keys,
+        };
         let pinned = place.pinned("jane", &["certificate"]);
         let certificate = pinned.ok().stdout;
         place.desk.write("certificates/ca.crt", &certificate);
         let tar = Archive::new().file("file", "content").tar();
         place.desk.write("layer.tar.gz", gzip(&tar));
+        std::fs::create_dir(place.desk.path("run")).unwrap();
         place
             .pinned("jane", &["push", "base:v1", "layer.tar.gz"])
             .ok();
@@ -262,6 +270,9 @@ fn clients_are_let_in(test: &str, log_in: impl Fn(&Place, &Client, &Path, Who)) 
             "pushes as a reader",
         );
         place.desk.deployctl(["logout"]).ok();
+        // What clients keep in places of their own.
+        let own = [".regctl", ".docker", "run/containers"];
+        place.desk.run("rm").arg("-rf").args(own).ok();
         refused((client.pull)(&place, &program, &mine), "pulls as nobody");
     }
 }

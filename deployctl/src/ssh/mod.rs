@@ -4,12 +4,14 @@
 //! ```text
 //! signer    a key, and what is signed with it (SSHSIG)
 //! key_file  a key in a file, maybe behind a passphrase
+//! rsa       what a library cannot sign
 //! agent     keys that a program of its own keeps
 //! ```
 
 mod agent;
 mod error;
 mod key_file;
+mod rsa;
 mod signer;
 
 pub use agent::Agent;

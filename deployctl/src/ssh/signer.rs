@@ -9,7 +9,7 @@ use std::{
 use deploy_spec::Fingerprint;
 use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 
-use super::{Agent, Passphrase, SshError};
+use super::{Agent, Passphrase, SshError, rsa};
 
 /// An SSH key that can sign. Cheap to clone; a passphrase is asked for once, when it is needed.
 #[derive(Clone)]
@@ -94,7 +94,7 @@ impl Signer {
             key: self.fingerprint(),
             reason: error.to_string(),
         };
-        let sign = |key: &PrivateKey| key.sign(namespace, HashAlg::Sha512, message);
+        let sign = |key: &PrivateKey| sign_here(key, namespace, message);
         let signature = match &self.0.held {
             Held::Here(key) => sign(key).map_err(refused)?,
             Held::Locked { agent, .. } => match self.kept_by(agent.as_ref()).await {
@@ -167,6 +167,15 @@ impl Signer {
         let found = found.map_err(|_| SshError::WrongPassphrase { path })?;
         Ok(unlocked.get_or_init(|| found).clone())
     }
+}
+
+fn sign_here(key: &PrivateKey, namespace: &str, message: &[u8]) -> ssh_key::Result<SshSig> {
+    let Some(pair) = key.key_data().rsa() else {
+        return key.sign(namespace, HashAlg::Sha512, message);
+    };
+    let data = SshSig::signed_data(namespace, HashAlg::Sha512, message)?;
+    let public = key.public_key().key_data().clone();
+    SshSig::new(public, namespace, HashAlg::Sha512, rsa::sign(pair, &data)?)
 }
 
 impl PartialEq for Signer {
