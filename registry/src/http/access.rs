@@ -7,7 +7,7 @@ use deploy_spec::{Actions, ErrorCode, RepositoryName, Scope, scope::Resource as 
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use jiff::Timestamp;
 
-use super::{error::ApiError, path::Resource};
+use super::{error::ApiError, path::Resource, query::Query};
 use crate::auth::{Caller, Gatekeeper, Permit, Proven};
 pub(crate) use crate::metrics::Reason;
 
@@ -276,7 +276,16 @@ fn challenge(
     let mut text =
         format!("Bearer realm=\"{scheme}://{authority}{TOKEN_PATH}\",service=\"{SERVICE}\"");
     if let Some(wanted) = wanted {
-        text.push_str(&format!(",scope=\"{wanted}\""));
+        text.push_str(&format!(",scope=\"{wanted}"));
+        // A blob is mounted by whoever may read it where it is.
+        let from = Query::parse(asked.uri.query())
+            .get("from")
+            .map(str::to_owned);
+        let from = from.and_then(|name| name.parse::<RepositoryName>().ok());
+        if let Some(from) = from.filter(|_| *asked.method == Method::POST) {
+            text.push_str(&format!(" repository:{from}:pull"));
+        }
+        text.push('"');
     }
     if let Some(error) = error {
         text.push_str(&format!(",error=\"{error}\""));
