@@ -4,6 +4,7 @@
 
 pub mod annotation;
 pub mod arguments;
+pub mod audit;
 pub mod component;
 pub mod digest;
 pub mod error;

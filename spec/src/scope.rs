@@ -112,6 +112,8 @@ pub enum Resource {
     Repository(RepositoryName),
     /// The list of all repositories: `registry:catalog`.
     Catalog,
+    /// The log of who did what: `registry:audit`.
+    Audit,
 }
 
 impl fmt::Display for Resource {
@@ -119,6 +121,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Repository(name) => write!(formatter, "repository:{name}"),
             Self::Catalog => formatter.write_str("registry:catalog"),
+            Self::Audit => formatter.write_str("registry:audit"),
         }
     }
 }
@@ -149,6 +152,7 @@ impl FromStr for Scope {
         let resource = match kind {
             "repository" => Resource::Repository(name.parse().map_err(|_| error())?),
             "registry" if name == "catalog" => Resource::Catalog,
+            "registry" if name == "audit" => Resource::Audit,
             _ => return Err(error()),
         };
         let actions = actions.split(',').map(str::trim).collect();
@@ -158,9 +162,9 @@ impl FromStr for Scope {
 
 impl fmt::Display for Scope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The catalog has one action, whose name is a star.
+        // These have one action, whose name is a star.
         match self.resource {
-            Resource::Catalog => write!(formatter, "{}:*", self.resource),
+            Resource::Catalog | Resource::Audit => write!(formatter, "{}:*", self.resource),
             Resource::Repository(_) => write!(formatter, "{}:{}", self.resource, self.actions),
         }
     }
@@ -177,6 +181,7 @@ mod tests {
             "repository:configs/project1:pull,push",
             "repository:a/b/c:pull,push,delete",
             "registry:catalog:*",
+            "registry:audit:*",
         ] {
             assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
         }

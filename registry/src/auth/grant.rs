@@ -67,7 +67,7 @@ impl Grant {
     }
 
     /// Returns what may be done of what is asked for. The catalog is for those who may read all
-    /// repositories.
+    /// repositories, the audit log for those who may write to all.
     pub fn allowed(&self, scope: &Scope) -> Actions {
         match &scope.resource {
             Resource::Repository(name) => {
@@ -81,7 +81,11 @@ impl Grant {
                 }
             }
             Resource::Catalog if self.repositories.is_none() => scope.actions,
-            Resource::Catalog => Actions::NONE,
+            // It tells what happened everywhere, and who did it.
+            Resource::Audit if self.repositories.is_none() && self.role == Role::Write => {
+                scope.actions
+            }
+            Resource::Catalog | Resource::Audit => Actions::NONE,
         }
     }
 }
@@ -138,7 +142,14 @@ mod tests {
                 "pull,push",
             ),
             (narrow.clone(), "repository:configs/b:pull", ""),
-            (narrow, "registry:catalog:*", ""),
+            (narrow.clone(), "registry:catalog:*", ""),
+            (narrow, "registry:audit:*", ""),
+            (Grant::of(Role::Read), "registry:audit:*", ""),
+            (
+                Grant::of(Role::Write),
+                "registry:audit:*",
+                "pull,push,delete",
+            ),
         ];
         for (grant, scope, expected) in rows {
             let found = grant.allowed(&scope.parse().unwrap());

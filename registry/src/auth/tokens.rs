@@ -193,12 +193,13 @@ impl Tokens {
         let claim = |scope: &Scope| Claim {
             kind: match scope.resource {
                 Resource::Repository(_) => "repository",
-                Resource::Catalog => "registry",
+                Resource::Catalog | Resource::Audit => "registry",
             }
             .to_owned(),
             name: match &scope.resource {
                 Resource::Repository(name) => name.to_string(),
                 Resource::Catalog => "catalog".to_owned(),
+                Resource::Audit => "audit".to_owned(),
             },
             actions: scope
                 .actions
@@ -270,6 +271,7 @@ impl Tokens {
             let resource = match claim.kind.as_str() {
                 "repository" => Resource::Repository(claim.name.parse::<RepositoryName>().ok()?),
                 "registry" if claim.name == "catalog" => Resource::Catalog,
+                "registry" if claim.name == "audit" => Resource::Audit,
                 _ => return None,
             };
             let actions: Actions = claim.actions.iter().map(String::as_str).collect();
