@@ -5,6 +5,7 @@ use deploy_spec::{
     listing::{Catalog, TagList, parse_next_link},
 };
 use http::{Method, StatusCode, header::LINK};
+use reqwest::Response;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -15,7 +16,7 @@ use super::{
 };
 
 /// The largest page that is read.
-const PAGE_MAX: u64 = 64 * 1024 * 1024;
+pub(super) const PAGE_MAX: u64 = 64 * 1024 * 1024;
 
 impl Repository {
     /// Returns the tags, sorted bytewise; none for a repository that does not exist. What is no
@@ -86,19 +87,33 @@ impl Transport {
                 StatusCode::NOT_FOUND if pages.is_empty() => return Ok(None),
                 _ => return Err(self.refusal(&operation, response).await),
             }
-            let headers = response.headers().clone();
-            let next = headers.get(LINK).and_then(|value| value.to_str().ok());
-            let next = next.and_then(parse_next_link).map(str::to_owned);
-            let body = self.body(response, &operation, left.min(PAGE_MAX)).await?;
-            left -= body.len() as u64;
-            let page = serde_json::from_slice(&body)
-                .map_err(|error| self.unreadable(&operation, &headers, error.to_string()))?;
+            let limit = left.min(PAGE_MAX);
+            let (page, size, next) = self.page(&call, response, limit).await?;
+            left -= size;
             pages.push(page);
             let Some(next) = next else {
                 return Ok(Some(pages));
             };
-            call.url = self.next_url(&call, &next)?;
+            call.url = next;
         }
+    }
+
+    /// Returns the page that an answer of so many bytes at most holds, with its size and where
+    /// the next one is.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        call: &Call,
+        response: Response,
+        limit: u64,
+    ) -> Result<(T, u64, Option<Url>), ClientError> {
+        let (operation, headers) = (&call.operation, response.headers().clone());
+        let next = headers.get(LINK).and_then(|value| value.to_str().ok());
+        let next = next.and_then(parse_next_link).map(str::to_owned);
+        let body = self.body(response, operation, limit).await?;
+        let page = serde_json::from_slice(&body)
+            .map_err(|error| self.unreadable(operation, &headers, error.to_string()))?;
+        let next = next.map(|next| self.next_url(call, &next)).transpose()?;
+        Ok((page, body.len() as u64, next))
     }
 
     /// A page must lead on to another one of the same registry, or the list would never end.
