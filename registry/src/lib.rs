@@ -3,6 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod access_log;
+pub mod audit;
 pub mod auth;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
@@ -16,7 +17,8 @@ pub mod server;
 pub mod store;
 
 pub use access_log::{AccessFormat, AccessLog};
+pub use audit::AuditLog;
 pub use identity::{Identity, IdentityError};
 pub use limits::{Limiter, Limits, Rate};
-pub use server::{Mode, Plain, ServerSettings, Tls, TlsError, serve};
+pub use server::{Audit, Mode, Plain, ServerSettings, Tls, TlsError, serve};
 pub use store::{Store, StoreError};

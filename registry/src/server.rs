@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     access_log::AccessLog,
+    audit::AuditLog,
     auth::Gatekeeper,
     http::{Access, App, Peer, Scheme, Settings, service},
     jobs::{self, ControlSocket, Jobs, Totals, Upkeep},
@@ -74,6 +75,8 @@ pub struct ServerSettings {
     pub connections: Option<NonZeroUsize>,
     /// Where each request leaves a line.
     pub access_log: AccessLog,
+    /// Whether it is written down who did what.
+    pub audit: Audit,
     /// Whether somebody collects traces, and wants to know more of each request.
     pub traced: bool,
     /// The directory that is served, where operators ask for upkeep.
@@ -100,6 +103,17 @@ pub enum Mode {
     ReadOnly,
 }
 
+/// Whether it is written down, beside the data, who did what. A server that may change nothing
+/// writes nothing down either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audit {
+    /// It is not.
+    #[default]
+    Off,
+    /// It is.
+    Kept,
+}
+
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
@@ -113,6 +127,7 @@ impl Default for ServerSettings {
             limiter: Limiter::default(),
             connections: None,
             access_log: AccessLog::default(),
+            audit: Audit::default(),
             traced: false,
             control: None,
         }
@@ -130,13 +145,19 @@ pub async fn serve(
     let (stopper, stopping) = watch::channel(false);
     let tasks = TaskTracker::new();
     let totals = Arc::new(Totals::default());
-    let metrics = Arc::new(Metrics::new(&store, totals.clone()));
+    let audit = match (settings.audit, settings.mode) {
+        (Audit::Kept, Mode::ReadWrite) => AuditLog::new(store.clone()),
+        (Audit::Off, _) | (_, Mode::ReadOnly) => AuditLog::off(),
+    };
+    let metrics = Arc::new(Metrics::new(&store, totals.clone(), audit.counts()));
     let jobs = Jobs::new(
         store.clone(),
         settings.upkeep.clone(),
         totals,
+        audit.clone(),
         stopping.clone(),
     );
+    let auditing = tokio::spawn(audit.clone().run(stopping.clone()));
     let upkeep = match settings.mode {
         Mode::ReadOnly => None,
         Mode::ReadWrite => {
@@ -165,6 +186,7 @@ pub async fn serve(
             idle: settings.idle,
             limiter: settings.limiter.clone(),
             access_log: settings.access_log.clone(),
+            audit: audit.clone(),
             traced: settings.traced,
         },
         stopping.clone(),
@@ -210,6 +232,10 @@ pub async fn serve(
     {
         tracing::error!(%error, "upkeep failed");
     }
+    if let Err(error) = auditing.await {
+        tracing::error!(%error, "writing the audit log failed");
+    }
+    audit.close().await;
     settings.access_log.flush();
     if let Err(error) = store.settle().await {
         tracing::error!(

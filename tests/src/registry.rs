@@ -85,11 +85,11 @@ impl Registry {
         &self.directory
     }
 
-    /// All objects that it keeps. Not what stands beside them and is its process's own: a journal, which is emptied
+    /// All objects that it keeps, except the log of who did what, which is written a little later. Not what stands beside them and is its process's own: a journal, which is emptied
     /// when nothing was written for a while, locks and sockets.
     pub fn objects(&self) -> Tree {
         let mut objects = Tree::of(&self.directory).without_times();
-        objects.entries.retain(|path, _| !path.starts_with('.'));
+        (objects.entries).retain(|path, _| !path.starts_with('.') && !path.starts_with("audit"));
         objects
     }
 

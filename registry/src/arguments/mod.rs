@@ -2,6 +2,7 @@
 //!
 //! One file a group of flags; verbs put together what they take.
 
+mod audit;
 mod config_file;
 mod identity;
 mod limits;
@@ -16,6 +17,7 @@ use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use audit::AuditFlags;
 pub(crate) use config_file::ConfigFile;
 pub(crate) use identity::IdentityFlags;
 pub(crate) use limits::LimitFlags;

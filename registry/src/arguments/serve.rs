@@ -10,10 +10,10 @@ use std::{
 };
 
 use clap::Args;
-use deploy_registry::{Mode, Plain, ServerSettings};
+use deploy_registry::{Mode, Plain, ServerSettings, jobs::Upkeep};
 
 use super::{
-    IdentityFlags, LimitFlags, Logging, People, PeopleFlags, Storage,
+    AuditFlags, IdentityFlags, LimitFlags, Logging, People, PeopleFlags, Storage,
     upkeep::UpkeepFlags,
     values::{duration, positive_duration},
 };
@@ -35,6 +35,8 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     upkeep: UpkeepFlags,
+    #[command(flatten)]
+    audit: AuditFlags,
     #[command(flatten)]
     pub(crate) limits: LimitFlags,
     #[command(flatten)]
@@ -117,6 +119,7 @@ impl Serve {
             storage,
             read_only,
             upkeep,
+            audit,
             identity,
             people,
             ..
@@ -134,7 +137,11 @@ impl Serve {
                 },
                 deadline: Some(network.deadline).filter(|deadline| !deadline.is_zero()),
                 idle: network.idle,
-                upkeep: upkeep.settings(),
+                upkeep: Upkeep {
+                    audit_retention: audit.retention(),
+                    ..upkeep.settings()
+                },
+                audit: audit.audit(),
                 mode: match read_only {
                     true => Mode::ReadOnly,
                     false => Mode::ReadWrite,

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 use deploy_registry::{
-    jobs::{Answer, ask, collect},
+    AuditLog,
+    jobs::{Answer, ask, collect_audited},
     store::{Collected, Kind, Progress},
 };
 use serde_json::json;
@@ -55,7 +56,10 @@ async fn work(verb: &GcVerb) -> Result<Collected> {
         }
     };
     let progress = Progress::default();
-    let done = collect(&store, &verb.gc(), others, &progress, told_to_stop()?).await;
+    let (gc, audit) = (verb.gc(), AuditLog::new(store.clone()));
+    let stop = told_to_stop()?;
+    let done = collect_audited(&store, &gc, others, &progress, stop, &audit).await;
+    audit.close().await;
     store.settle().await?;
     Ok(done?)
 }

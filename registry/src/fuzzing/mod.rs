@@ -58,6 +58,7 @@ pub fn routes(input: &str) {
             Ok(resource) => match &resource {
                 Resource::Api => "/v2/".to_owned(),
                 Resource::Catalog => "/v2/_catalog".to_owned(),
+                Resource::Audit => "/v2/_deploytools/audit".to_owned(),
                 Resource::Extensions => "/v2/_oci/ext/discover".to_owned(),
                 Resource::Blob(name, digest) => format!("/v2/{name}/blobs/{digest}"),
                 Resource::Uploads(name) => format!("/v2/{name}/blobs/uploads/"),

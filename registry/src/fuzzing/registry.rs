@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     AccessLog, Limiter, Store,
+    audit::AuditLog,
     http::{Access, App, Settings, service},
     metrics::Metrics,
 };
@@ -35,12 +36,13 @@ impl Answer {
 
 impl Registry {
     pub(super) fn new(store: Store) -> Self {
-        let metrics = Arc::new(Metrics::new(&store, Arc::default()));
+        let metrics = Arc::new(Metrics::new(&store, Arc::default(), Arc::default()));
         let settings = Settings {
             access: Access::open(false),
             idle: Duration::from_secs(60),
             limiter: Limiter::default(),
             access_log: AccessLog::off(),
+            audit: AuditLog::off(),
             traced: false,
         };
         // As if it were about to stop: nobody is kept waiting for news.

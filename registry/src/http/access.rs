@@ -215,6 +215,10 @@ fn wanted(resource: &Resource, method: &Method) -> Option<Scope> {
             resource: Of::Catalog,
             actions: Actions::ALL,
         }),
+        Resource::Audit => Some(Scope {
+            resource: Of::Audit,
+            actions: Actions::ALL,
+        }),
         // Whoever begins an upload may give it up.
         Resource::Uploads(name) | Resource::Upload(name, _) => of(name, push),
         Resource::Blob(name, _)

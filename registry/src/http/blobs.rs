@@ -19,8 +19,9 @@ use super::{
     headers::{DIGEST, digest_value},
 };
 use crate::{
+    audit::Witness,
     server::FileSender,
-    store::{Blob, Content, StoreError, causes},
+    store::{Blob, Change, Content, StoreError, causes},
 };
 
 /// The blob, or a part of it.
@@ -84,8 +85,22 @@ pub(crate) async fn head(
     Ok(describe(Body::empty(), &digest, blob.size))
 }
 
-pub(crate) async fn delete(app: App, name: RepositoryName, digest: Digest) -> Result {
-    app.store().delete_blob(&name, &digest).await?;
+/// Takes a blob out of the repository.
+pub(crate) async fn delete(
+    app: App,
+    witness: Witness,
+    name: RepositoryName,
+    digest: Digest,
+) -> Result {
+    let work = {
+        let app = app.clone();
+        async move {
+            app.store().delete_blob(&name, &digest).await?;
+            witness.saw(&name, Change::BlobDeleted(digest));
+            Ok::<_, StoreError>(())
+        }
+    };
+    app.run(work).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }
 

@@ -78,6 +78,17 @@ impl ApiError {
         }
     }
 
+    /// Returns its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Returns what the client is told first.
+    pub(crate) fn message(&self) -> &str {
+        let first = self.envelope.errors.first();
+        first.map_or("", |error| &error.message)
+    }
+
     /// Adds a header to the answer.
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));

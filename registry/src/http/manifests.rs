@@ -17,7 +17,10 @@ use super::{
     headers::{DIGEST, digest_value},
     query::Query,
 };
-use crate::store::{NewManifest, StoreError, TagRecord};
+use crate::{
+    audit::Witness,
+    store::{Changes, NewManifest, StoreError, TagRecord},
+};
 
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -128,6 +131,7 @@ async fn watch(
 /// Stores a manifest, under conditions where the client sets any.
 pub(crate) async fn put(
     app: App,
+    witness: Witness,
     name: RepositoryName,
     reference: Reference,
     request: Request,
@@ -152,7 +156,10 @@ pub(crate) async fn put(
                 bytes,
                 condition,
             };
-            app.store().put_manifest(&name, new).await
+            let changes = Changes::default();
+            let done = (app.store().put_manifest_noting(&name, new, &changes)).await;
+            witness.saw_all(&name, changes);
+            done
         }
     };
     let stored = app.run(work).await?;
@@ -209,14 +216,24 @@ fn parameter_tags(query: &Query, reference: &Reference) -> Result<Vec<Tag>> {
 }
 
 /// Removes a tag, or a manifest with all its tags.
-pub(crate) async fn delete(app: App, name: RepositoryName, reference: Reference) -> Result {
+pub(crate) async fn delete(
+    app: App,
+    witness: Witness,
+    name: RepositoryName,
+    reference: Reference,
+) -> Result {
     let work = {
         let app = app.clone();
         async move {
-            match &reference {
-                Reference::Tag(tag) => app.store().delete_tag(&name, tag).await,
-                Reference::Digest(digest) => app.store().delete_manifest(&name, digest).await,
-            }
+            let (store, changes) = (app.store(), Changes::default());
+            let done = match &reference {
+                Reference::Tag(tag) => store.delete_tag_noting(&name, tag, &changes).await,
+                Reference::Digest(digest) => {
+                    (store.delete_manifest_noting(&name, digest, &changes)).await
+                }
+            };
+            witness.saw_all(&name, changes);
+            done
         }
     };
     app.run(work).await?;

@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! router                 the table: method and resource → handler
-//!   blobs uploads manifests tags referrers catalog extensions operation    handlers
+//!   blobs uploads manifests tags referrers catalog audit extensions operation    handlers
 //!     path  query  conditions  body      what a request says
 //!     error  pages  trace  telemetry     what an answer says, and what stays of it
 //! ```
 
 mod access;
+mod audit;
 mod blobs;
 mod body;
 mod catalog;
@@ -34,7 +35,9 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::{access_log::AccessLog, limits::Limiter, metrics::Metrics, store::Store};
+use crate::{
+    access_log::AccessLog, audit::AuditLog, limits::Limiter, metrics::Metrics, store::Store,
+};
 
 pub(crate) use access::{Access, Scheme};
 pub(crate) use router::service;
@@ -62,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) idle: Duration,
     pub(crate) limiter: Limiter,
     pub(crate) access_log: AccessLog,
+    pub(crate) audit: AuditLog,
     /// Whether somebody collects traces.
     pub(crate) traced: bool,
 }
@@ -101,6 +105,10 @@ impl App {
 
     fn access_log(&self) -> &AccessLog {
         &self.0.settings.access_log
+    }
+
+    fn audit(&self) -> &AuditLog {
+        &self.0.settings.audit
     }
 
     fn is_traced(&self) -> bool {

@@ -14,6 +14,8 @@ pub(crate) enum Resource {
     Catalog,
     /// `/v2/_oci/ext/discover`, `/v2/<name>/_oci/ext/discover`
     Extensions,
+    /// `/v2/_deploytools/audit`
+    Audit,
     /// `/v2/<name>/blobs/<digest>`
     Blob(RepositoryName, Digest),
     /// `/v2/<name>/blobs/uploads/`
@@ -58,6 +60,7 @@ impl Resource {
             [""] => Ok(Self::Api),
             ["_catalog"] => Ok(Self::Catalog),
             ["_oci", "ext", "discover"] => Ok(Self::Extensions),
+            ["_deploytools", "audit"] => Ok(Self::Audit),
             [name @ .., "_oci", "ext", "discover"] => repository(name).map(|_| Self::Extensions),
             [name @ .., "blobs", "uploads", ""] | [name @ .., "blobs", "uploads"] => {
                 repository(name).map(Self::Uploads)
@@ -79,12 +82,35 @@ impl Resource {
         }
     }
 
+    /// Returns the repository that it is in.
+    pub(crate) fn repository(&self) -> Option<&RepositoryName> {
+        match self {
+            Self::Blob(name, _)
+            | Self::Uploads(name)
+            | Self::Upload(name, _)
+            | Self::Manifest(name, _)
+            | Self::Tags(name)
+            | Self::Referrers(name, _) => Some(name),
+            Self::Api | Self::Catalog | Self::Extensions | Self::Audit => None,
+        }
+    }
+
+    /// Returns the tag or digest that it is named by.
+    pub(crate) fn reference(&self) -> Option<String> {
+        match self {
+            Self::Manifest(_, reference) => Some(reference.to_string()),
+            Self::Blob(_, digest) | Self::Referrers(_, digest) => Some(digest.to_string()),
+            _ => None,
+        }
+    }
+
     /// Returns the endpoint's name, for logs and metrics: few, whatever clients ask for.
     pub(crate) fn route(&self) -> Route {
         match self {
             Self::Api => Route::Api,
             Self::Catalog => Route::Catalog,
             Self::Extensions => Route::Extensions,
+            Self::Audit => Route::Audit,
             Self::Blob(..) => Route::Blob,
             Self::Uploads(..) => Route::Uploads,
             Self::Upload(..) => Route::Upload,
@@ -131,6 +157,7 @@ mod tests {
             ("/v2/".to_owned(), Resource::Api),
             ("/v2/_catalog".to_owned(), Resource::Catalog),
             ("/v2/_oci/ext/discover".to_owned(), Resource::Extensions),
+            ("/v2/_deploytools/audit".to_owned(), Resource::Audit),
             ("/v2/a/b/_oci/ext/discover".to_owned(), Resource::Extensions),
             (
                 format!("/v2/a/blobs/{DIGEST}"),

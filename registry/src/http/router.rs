@@ -12,7 +12,7 @@ use http::Method;
 use super::{
     App,
     access::{Asked, Refusal, Scheme, TOKEN_PATH},
-    blobs,
+    audit, blobs,
     body::Incoming,
     catalog,
     error::{ApiError, Result},
@@ -59,29 +59,31 @@ async fn route(app: App, mut request: Request) -> Result {
     };
     let passage = match app.access().admit(&resource, &asked) {
         Ok(passage) => passage,
-        Err(refusal) => return Err(refuse(&app, request, *refusal).await),
+        Err(refusal) => return Err(refuse(&app, &resource, request, *refusal).await),
     };
     tracing::debug!(caller = %passage.caller(), "admitted");
+    let witness = audit::witness(&app, &resource, &request, &passage);
     request.extensions_mut().insert(passage);
     match resource {
         Resource::Api if get => Ok(operation::api()),
         Resource::Catalog if get => catalog::list(app, request).await,
         Resource::Extensions if get => Ok(extensions::discover()),
+        Resource::Audit if get => audit::list(app, request).await,
 
         Resource::Blob(name, digest) => match method {
             Method::GET => blobs::get(app, name, digest, request).await,
             Method::HEAD => blobs::head(app, name, digest, request).await,
-            Method::DELETE => blobs::delete(app, name, digest).await,
+            Method::DELETE => blobs::delete(app, witness, name, digest).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
         },
         Resource::Uploads(name) => match method {
-            Method::POST => uploads::start(app, name, request).await,
+            Method::POST => uploads::start(app, witness, name, request).await,
             _ => Err(ApiError::method_not_allowed("POST")),
         },
         Resource::Upload(name, id) => match method {
             Method::GET | Method::HEAD => uploads::status(app, name, id).await,
             Method::PATCH => uploads::append(app, name, id, request).await,
-            Method::PUT => uploads::finish(app, name, id, request).await,
+            Method::PUT => uploads::finish(app, witness, name, id, request).await,
             Method::DELETE => uploads::cancel(app, name, id).await,
             _ => Err(ApiError::method_not_allowed(
                 "GET, HEAD, PATCH, PUT, DELETE",
@@ -90,8 +92,8 @@ async fn route(app: App, mut request: Request) -> Result {
         Resource::Manifest(name, reference) => match method {
             Method::GET => manifests::get(app, name, reference, request).await,
             Method::HEAD => manifests::head(app, name, reference, request).await,
-            Method::PUT => manifests::put(app, name, reference, request).await,
-            Method::DELETE => manifests::delete(app, name, reference).await,
+            Method::PUT => manifests::put(app, witness, name, reference, request).await,
+            Method::DELETE => manifests::delete(app, witness, name, reference).await,
             _ => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
         },
         Resource::Tags(name) if get => tags::list(app, name, request).await,
@@ -102,6 +104,7 @@ async fn route(app: App, mut request: Request) -> Result {
         Resource::Api
         | Resource::Catalog
         | Resource::Extensions
+        | Resource::Audit
         | Resource::Tags(_)
         | Resource::Referrers(..) => Err(ApiError::method_not_allowed("GET, HEAD")),
     }
@@ -109,7 +112,8 @@ async fn route(app: App, mut request: Request) -> Result {
 
 /// Returns what the client of a request is told that is not admitted: the one place that all of them
 /// come by.
-async fn refuse(app: &App, request: Request, refusal: Refusal) -> ApiError {
+async fn refuse(app: &App, resource: &Resource, request: Request, refusal: Refusal) -> ApiError {
+    audit::refused(app, resource, &request, &refusal);
     let Refusal {
         reason,
         caller,

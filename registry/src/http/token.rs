@@ -21,11 +21,13 @@ use tokio::time::sleep;
 use super::{
     App,
     access::{SERVICE, TOKEN_PATH},
+    audit,
     error::ApiError,
     query::Query,
     trace::Peer,
 };
 use crate::{
+    audit::Origin,
     auth::{Denied, Gatekeeper, Password, Proof, Proven, TOKEN_USER},
     metrics::{LoginKind, LoginOutcome},
 };
@@ -64,12 +66,12 @@ pub(crate) async fn get(State(app): State<App>, request: Request) -> Response {
         scopes: &scopes.join(" "),
         offline: query.get("offline_token") == Some("true"),
     };
-    answer(token(&app, client(&request), wanted).await)
+    answer(token(&app, &Client::of(&request), wanted).await)
 }
 
 /// Answers POST: a token for whoever has a refresh token or a password, or signed for one.
 pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
-    let client = client(&request);
+    let client = Client::of(&request);
     if let Err(none) = gatekeeper(&app) {
         return answer(Err(none));
     }
@@ -94,7 +96,7 @@ pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
         scopes: field("scope"),
         offline: field("access_type") == "offline",
     };
-    answer(token(&app, client, wanted).await)
+    answer(token(&app, &client, wanted).await)
 }
 
 /// Answers GET below it: what is signed but once.
@@ -153,9 +155,23 @@ fn signature(form: &Query) -> Proof<'_> {
     }
 }
 
-fn client(request: &Request) -> IpAddr {
-    let peer = request.extensions().get::<Peer>();
-    peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(peer)| peer.ip())
+/// Who asks, before he says who he is.
+struct Client {
+    address: IpAddr,
+    origin: Origin,
+    /// Method and path.
+    asked: String,
+}
+
+impl Client {
+    fn of(request: &Request) -> Self {
+        let peer = request.extensions().get::<Peer>();
+        Self {
+            address: peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |Peer(peer)| peer.ip()),
+            origin: audit::origin(request),
+            asked: format!("{} {TOKEN_PATH}", request.method()),
+        }
+    }
 }
 
 fn gatekeeper(app: &App) -> Result<&Gatekeeper, ApiError> {
@@ -172,13 +188,14 @@ fn gatekeeper(app: &App) -> Result<&Gatekeeper, ApiError> {
 /// Lets somebody in and returns what he gets: a token for what he may do of what he asks for.
 async fn token(
     app: &App,
-    client: IpAddr,
+    client: &Client,
     wanted: Wanted<'_>,
 ) -> Result<serde_json::Value, ApiError> {
     let gatekeeper = gatekeeper(app)?;
     let now = Timestamp::now();
-    let entered = gatekeeper.enter(client, &wanted.proof, now).await;
+    let entered = gatekeeper.enter(client.address, &wanted.proof, now).await;
     concluded(app, client, &wanted.proof, &entered);
+    audit::concluded(app, &client.origin, &client.asked, &wanted.proof, &entered);
     match entered {
         // Somebody who is not known any more since then is one who never was.
         Ok(proven) => grant(gatekeeper, &proven, &wanted).ok_or_else(wrong),
@@ -198,7 +215,8 @@ async fn token(
 }
 
 /// Says how it went with somebody who wanted to be let in: the one place that all of them come by.
-fn concluded(app: &App, client: IpAddr, proof: &Proof<'_>, entered: &Result<Proven, Denied>) {
+fn concluded(app: &App, client: &Client, proof: &Proof<'_>, entered: &Result<Proven, Denied>) {
+    let client = client.address;
     let kind = match proof {
         Proof::Nothing => LoginKind::Anonymous,
         Proof::Password { .. } | Proof::Garbage => LoginKind::Password,

@@ -46,6 +46,10 @@ const REQUEST_ID_MAX: usize = 128;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
+/// In the extensions of a request, where somebody wants to know it: what it is called in logs.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) HeaderValue);
+
 /// Accompanies a request: takes its id over or gives it one, and says how it went.
 pub(crate) async fn request(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let resource = Resource::parse(request.uri().path());
@@ -53,6 +57,10 @@ pub(crate) async fn request(State(app): State<App>, mut request: Request, next: 
     // For the router, which needs no more of the path.
     request.extensions_mut().insert(resource);
     let app = &transaction.app;
+    if app.audit().is_on() {
+        let id = RequestId(transaction.id.clone());
+        request.extensions_mut().insert(id);
+    }
     let requests = app.metrics().requests();
     let running = requests.begin();
     let body = std::mem::take(request.body_mut());

@@ -19,24 +19,31 @@ use super::{
     query::Query,
 };
 use crate::{
+    audit::Witness,
     limits::UploadSlot,
-    store::{StoreError, Upload, UploadId},
+    store::{Change, StoreError, Upload, UploadId},
 };
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// Mounts a blob, stores one at once, or begins an upload.
-pub(crate) async fn start(app: App, name: RepositoryName, request: Request) -> Result {
+pub(crate) async fn start(
+    app: App,
+    witness: Witness,
+    name: RepositoryName,
+    request: Request,
+) -> Result {
     let query = Query::parse(request.uri().query());
     if let Some(mount) = query.get("mount") {
         let digest: Digest = mount.parse().map_err(ApiError::digest)?;
         let passage = request.extensions().get::<Passage>();
         if mount_blob(&app, &name, &digest, query.get("from"), passage).await? {
+            witness.saw(&name, Change::BlobPut(digest.clone()));
             return Ok(created(&name, &digest));
         }
     } else if let Some(digest) = query.get("digest") {
         let digest: Digest = digest.parse().map_err(ApiError::digest)?;
-        return put(app, name, digest, request).await;
+        return put(app, witness, name, digest, request).await;
     }
     let algorithm = match query.get("digest-algorithm") {
         None => Algorithm::Sha256,
@@ -67,7 +74,13 @@ async fn mount_blob(
     Ok(app.store().mount_blob(name, from.as_ref(), digest).await?)
 }
 
-async fn put(app: App, name: RepositoryName, digest: Digest, request: Request) -> Result {
+async fn put(
+    app: App,
+    witness: Witness,
+    name: RepositoryName,
+    digest: Digest,
+    request: Request,
+) -> Result {
     let (head, body) = request.into_parts();
     let body = Incoming::new(body, app.idle());
     let (mut body, slot) = admitted(&app, &head.headers, body).await?;
@@ -76,6 +89,9 @@ async fn put(app: App, name: RepositoryName, digest: Digest, request: Request) -
         async move {
             let _slot = (slot, app.metrics().requests().upload());
             let done = app.store().put_blob(&name, &mut body, &digest).await;
+            if done.is_ok() {
+                witness.saw(&name, Change::BlobPut(digest));
+            }
             settle(done, body).await
         }
     };
@@ -127,6 +143,7 @@ pub(crate) async fn append(
 /// The last chunk, if any, and the blob's digest.
 pub(crate) async fn finish(
     app: App,
+    witness: Witness,
     name: RepositoryName,
     id: Option<UploadId>,
     request: Request,
@@ -158,6 +175,9 @@ pub(crate) async fn finish(
                 .store()
                 .finish_upload(&name, &id, range, &mut body, &digest))
             .await;
+            if done.is_ok() {
+                witness.saw(&name, Change::BlobPut(digest));
+            }
             settle(done, body).await
         }
     };

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
-    retention::{Retention, retain},
+    retention::{Retention, retain_audited},
     signed,
 };
-use crate::store::{
-    Collected, Collection, Event, Kind, Mode, Others, Pace, Progress, Store, StoreError,
+use crate::{
+    audit::AuditLog,
+    store::{Collected, Collection, Event, Kind, Mode, Others, Pace, Progress, Store, StoreError},
 };
 
 /// What a round of upkeep does.
@@ -43,12 +44,27 @@ pub async fn collect(
     progress: &Progress,
     stop: watch::Receiver<bool>,
 ) -> Result<Collected, StoreError> {
+    collect_audited(store, gc, others, progress, stop, &AuditLog::off()).await
+}
+
+/// As [`collect`], and writes down in the log which tags it removes.
+///
+/// # Errors
+/// As there.
+pub async fn collect_audited(
+    store: &Store,
+    gc: &Gc,
+    others: Others,
+    progress: &Progress,
+    stop: watch::Receiver<bool>,
+    audit: &AuditLog,
+) -> Result<Collected, StoreError> {
     let mode = match gc.dry_run {
         true => Mode::DryRun,
         false => Mode::Do,
     };
     let pace = Pace::per_second(gc.rate).until(stop);
-    let retained = retain(store, &gc.retention, mode, &pace).await?;
+    let retained = retain_audited(store, &gc.retention, mode, &pace, audit).await?;
     let without_tags = match mode {
         Mode::DryRun => retained.removed_tags.iter().cloned().collect(),
         Mode::Do => Default::default(),

@@ -19,8 +19,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 
 pub use control::{Answer, ControlError, ControlSocket, Wish, ask};
-pub use gc::{Gc, collect};
-pub use retention::{Retained, Retention, retain};
+pub use gc::{Gc, collect, collect_audited};
+pub use retention::{Retained, Retention, retain, retain_audited};
 pub(crate) use schedule::run;
 pub use schedule::{Jobs, Upkeep};
 pub(crate) use totals::Rounds;

@@ -13,7 +13,10 @@ use deploy_spec::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::store::{JudgedTag, Mode, Pace, Store, StoreError, TagRecord};
+use crate::{
+    audit::{AuditLog, Witness},
+    store::{Change, JudgedTag, Mode, Pace, Store, StoreError, TagRecord},
+};
 
 /// Repositories that are listed at a time.
 const PAGE: usize = 1000;
@@ -52,6 +55,7 @@ struct Round<'a> {
     store: &'a Store,
     mode: Mode,
     pace: &'a Pace,
+    witness: Witness,
     retained: Retained,
 }
 
@@ -72,10 +76,25 @@ pub async fn retain(
     mode: Mode,
     pace: &Pace,
 ) -> Result<Retained, StoreError> {
+    retain_audited(store, retention, mode, pace, &AuditLog::off()).await
+}
+
+/// As [`retain`], and writes down in the log what it removes.
+///
+/// # Errors
+/// As there.
+pub async fn retain_audited(
+    store: &Store,
+    retention: &Retention,
+    mode: Mode,
+    pace: &Pace,
+    audit: &AuditLog,
+) -> Result<Retained, StoreError> {
     let mut round = Round {
         store,
         mode,
         pace,
+        witness: Witness::upkeep(audit),
         retained: Retained::default(),
     };
     if retention.versions.is_none() && retention.releases.is_none() {
@@ -156,8 +175,17 @@ impl Round<'_> {
         if self.mode == Mode::Do {
             self.pace.change().await?;
             let (store, name) = (self.store.clone(), repository.clone());
+            let (witness, old) = (self.witness.clone(), tag.clone());
             // To its end, even where we are dropped.
-            let retire = tokio::spawn(async move { store.retire_tag(&name, judged).await });
+            let retire = tokio::spawn(async move {
+                let before = Some(judged.record.digest.clone());
+                let removed = store.retire_tag(&name, judged).await?;
+                if removed {
+                    let change = Change::TagDeleted { tag: old, before };
+                    witness.saw_for(&name, change, Some("there are newer ones"));
+                }
+                Ok::<_, StoreError>(removed)
+            });
             let removed = retire.await.map_err(std::io::Error::other)??;
             if !removed {
                 return Ok(false);

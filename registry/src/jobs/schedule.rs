@@ -10,13 +10,16 @@ use tokio::{
 };
 
 use super::{
-    gc::{Gc, collect},
-    retention::{Retention, retain},
+    gc::{Gc, collect_audited},
+    retention::{Retention, retain_audited},
     signed,
     totals::Totals,
 };
-use crate::store::{
-    Collected, Kind, Mode, Others, Pace, Progress, Scrub, Scrubbed, Store, StoreError, causes,
+use crate::{
+    audit::{self, AuditLog},
+    store::{
+        Collected, Kind, Mode, Others, Pace, Progress, Scrub, Scrubbed, Store, StoreError, causes,
+    },
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -42,6 +45,8 @@ pub struct Upkeep {
     pub scrub_interval: Option<Duration>,
     /// Bytes a second while scrubbing, at most; 0 is without a bound.
     pub scrub_rate: u64,
+    /// How long lines of the audit log are kept; for ever without it.
+    pub audit_retention: Option<Duration>,
 }
 
 impl Default for Upkeep {
@@ -56,6 +61,7 @@ impl Default for Upkeep {
             gc_rate: 500,
             scrub_interval: None,
             scrub_rate: 20 * MIB,
+            audit_retention: Some(90 * 24 * HOUR),
         }
     }
 }
@@ -79,23 +85,27 @@ pub struct Jobs {
     store: Store,
     upkeep: Upkeep,
     totals: Arc<Totals>,
+    audit: AuditLog,
     /// Held by the round that is under way.
     busy: Arc<Mutex<()>>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Jobs {
-    /// Returns the upkeep of a store, which begins nothing once `stopping` turns true.
+    /// Returns the upkeep of a store, which begins nothing once `stopping` turns true. What it
+    /// removes it writes down in the audit log, which it looks after too.
     pub fn new(
         store: Store,
         upkeep: Upkeep,
         totals: Arc<Totals>,
+        audit: AuditLog,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
             store,
             upkeep,
             totals,
+            audit,
             busy: Arc::default(),
             stopping,
         }
@@ -120,7 +130,8 @@ impl Jobs {
         if !gc.dry_run {
             self.store.note_turn(GC).await?;
         }
-        let done = collect(&self.store, gc, Others::Served, progress, stop).await;
+        let (store, others, audit) = (&self.store, Others::Served, &self.audit);
+        let done = collect_audited(store, gc, others, progress, stop, audit).await;
         if !gc.dry_run {
             self.totals.collections.add(&done);
             self.totals.add_collected(&progress.so_far());
@@ -161,11 +172,19 @@ impl Jobs {
 
 const GC: &str = "gc";
 const SCRUB: &str = "scrub";
+const AUDIT: &str = "audit";
+/// Many small objects of the audit log are put together at least so often.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
 /// Does upkeep now and then until the server stops. What fails is logged and tried again in the
 /// next round.
 pub(crate) async fn run(jobs: Jobs) {
-    tokio::join!(routine(&jobs), collections(&jobs), scrubs(&jobs));
+    tokio::join!(
+        routine(&jobs),
+        collections(&jobs),
+        scrubs(&jobs),
+        audits(&jobs)
+    );
 }
 
 async fn routine(jobs: &Jobs) {
@@ -188,6 +207,7 @@ async fn round(jobs: &Jobs) {
         store,
         upkeep,
         totals,
+        audit,
         ..
     } = jobs;
     let before = store
@@ -212,7 +232,7 @@ async fn round(jobs: &Jobs) {
         }
     }
     let pace = Pace::per_second(upkeep.gc_rate).until(jobs.stopping.clone());
-    match retain(store, &upkeep.retention, Mode::Do, &pace).await {
+    match retain_audited(store, &upkeep.retention, Mode::Do, &pace, audit).await {
         Ok(retained) if retained.removed_tags.is_empty() => {}
         Ok(retained) => {
             let removed = retained.removed_tags.len();
@@ -271,6 +291,30 @@ async fn collections(jobs: &Jobs) {
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(cause = causes(&error), "cannot collect what nobody needs")
+            }
+        }
+    }
+}
+
+async fn audits(jobs: &Jobs) {
+    if !jobs.audit.is_on() {
+        return;
+    }
+    let interval = jobs.upkeep.interval.min(AUDIT_INTERVAL);
+    while turn(jobs, AUDIT, interval).await {
+        let kept = tokio::select! {
+            () = jobs.stopped() => return,
+            kept = audit::keep(&jobs.store, jobs.upkeep.audit_retention) => kept,
+        };
+        match kept {
+            Ok(kept) => tracing::debug!(
+                objects.merged = kept.merged,
+                objects.removed = kept.removed,
+                "looked after the audit log"
+            ),
+            Err(error) => {
+                jobs.totals.routine.failures.add(1);
+                tracing::error!(cause = causes(&error), "cannot look after the audit log");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What `/metrics` says: numbers that others count, in the exposition format. One file a group
 //! of families; a test holds the operator's page to all of them.
 
+mod audit;
 mod collect;
 mod logins;
 mod process;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use prometheus_client::{encoding::text::encode, registry::Registry};
 
-use crate::{jobs::Totals, store::Store};
+use crate::{audit::Counts, jobs::Totals, store::Store};
 
 pub(crate) use logins::{LoginKind, LoginOutcome, Logins, Reason};
 pub(crate) use requests::{Exchange, Requests, Route};
@@ -26,8 +27,9 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Returns the metrics of a registry on this store, looked after by who fills `totals`.
-    pub(crate) fn new(store: &Store, totals: Arc<Totals>) -> Self {
+    /// Returns the metrics of a registry on this store, looked after by who fills `totals`, and
+    /// of its audit log.
+    pub(crate) fn new(store: &Store, totals: Arc<Totals>, audit: Arc<Counts>) -> Self {
         let requests = Arc::new(Requests::default());
         let logins = Arc::new(Logins::default());
         let mut registry = Registry::default();
@@ -38,6 +40,7 @@ impl Metrics {
         ours.register_collector(Box::new(logins.clone()));
         ours.register_collector(Box::new(storage::Storage(store.meter().clone())));
         ours.register_collector(Box::new(upkeep::Upkeep(totals)));
+        ours.register_collector(Box::new(audit::Audit(audit)));
         Self {
             registry,
             requests,
@@ -78,7 +81,7 @@ mod tests {
     }
 
     fn encoded() -> String {
-        let metrics = Metrics::new(&Store::memory(), Arc::default());
+        let metrics = Metrics::new(&Store::memory(), Arc::default(), Arc::default());
         let exchange = Exchange::new(Route::Blob, &Method::GET);
         let status = http::StatusCode::OK;
         (metrics.requests()).answered(exchange, status, Duration::from_millis(1));

@@ -15,6 +15,7 @@ pub(crate) enum Route {
     Api,
     Catalog,
     Extensions,
+    Audit,
     Blob,
     Uploads,
     Upload,
@@ -29,10 +30,11 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Api,
         Self::Catalog,
         Self::Extensions,
+        Self::Audit,
         Self::Blob,
         Self::Uploads,
         Self::Upload,
@@ -51,6 +53,7 @@ impl Route {
             Self::Api => "api",
             Self::Catalog => "catalog",
             Self::Extensions => "extensions",
+            Self::Audit => "audit",
             Self::Blob => "blob",
             Self::Uploads => "uploads",
             Self::Upload => "upload",

@@ -6,6 +6,7 @@
 //! with an underscore, and no path component of a repository's name may.
 
 use deploy_spec::{Algorithm, Digest, RepositoryName, Tag};
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use object_store::path::Path;
 use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
@@ -211,6 +212,55 @@ pub(crate) fn repository_of(key: &Path) -> Option<RepositoryName> {
     name.parse().ok()
 }
 
+/// How times are spelled in keys: microseconds, as wide whatever they are, so that they sort.
+const TIME: &str = "%Y%m%dT%H%M%S.%6f";
+
+/// Returns a new key for lines of the audit log, the first and the last of which were written at
+/// these times. Keys sort by the first one; a day is a directory.
+pub(crate) fn audit(first: Timestamp, last: Timestamp) -> Path {
+    let number = rand::rng().random::<u32>();
+    let (first, last) = (utc(first), utc(last));
+    let (day, first, last) = (
+        first.strftime("%Y-%m-%d"),
+        first.strftime(TIME),
+        last.strftime(TIME),
+    );
+    key(format!("audit/{day}/{first}-{last}-{number:08x}.jsonl"))
+}
+
+/// Returns what stands before all keys of lines from this day on.
+pub(crate) fn audit_from(time: Timestamp) -> Path {
+    key(format!("audit/{}", utc(time).strftime("%Y-%m-%d")))
+}
+
+/// Returns the prefix of the audit log.
+pub(crate) fn audits() -> Path {
+    key("audit".to_owned())
+}
+
+/// Returns when the first and the last line under this key were written, below [`audits`];
+/// nothing for other keys.
+pub(crate) fn audit_of(key: &Path) -> Option<(Timestamp, Timestamp)> {
+    let name = key.filename()?.strip_suffix(".jsonl")?;
+    let mut parts = name.split('-');
+    let mut time = || {
+        let time = DateTime::strptime(TIME, parts.next()?).ok()?;
+        Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
+    };
+    let (first, last) = (time()?, time()?);
+    (first <= last && *key == audit_day(key, first)?).then_some((first, last))
+}
+
+/// Returns the key with the directory that it has to have, by its time.
+fn audit_day(key: &Path, first: Timestamp) -> Option<Path> {
+    let (day, name) = (audit_from(first), key.filename()?);
+    Path::parse(format!("{day}/{name}")).ok()
+}
+
+fn utc(time: Timestamp) -> DateTime {
+    time.to_zoned(TimeZone::UTC).datetime()
+}
+
 fn escape(letter: char) -> char {
     match letter {
         '-' => '+',
@@ -270,6 +320,31 @@ mod tests {
         ];
         for (key, expected) in table {
             assert_eq!(key.as_ref(), expected);
+        }
+    }
+
+    #[test]
+    fn keys_of_audit_lines_sort_by_time_and_lead_back_to_it() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let first = time("2026-01-02T03:04:05.000001Z");
+        let last = time("2026-01-03T00:00:00Z");
+        let one = audit(first, last);
+        let (name, random) = one.as_ref().rsplit_once('-').unwrap();
+        assert_eq!(
+            name,
+            "audit/2026-01-02/20260102T030405.000001-20260103T000000.000000"
+        );
+        assert_eq!(random.len(), "01234567.jsonl".len());
+        assert_eq!(audit_of(&one), Some((first, last)));
+        assert!(audit_from(first) < one && one < audit_from(last));
+        assert!(one < audit(time("2026-01-02T03:04:05.000002Z"), last));
+        for other in [
+            "audit/2026-01-01/20260102T030405.000001-20260103T000000.000000-01.jsonl",
+            "audit/2026-01-02/20260102T030405.000001-20260101T000000.000000-01.jsonl",
+            "audit/2026-01-02/x-y-01.jsonl",
+            "audit/2026-01-02/notes.txt",
+        ] {
+            assert_eq!(audit_of(&Path::from(other)), None, "{other}");
         }
     }
 

@@ -6,14 +6,17 @@
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
 //!   ingest  sessions  claims  fence  watch          taking bytes in, not colliding, waiting
 //!   state  markers                                  what may be removed, and when
+//! audit                                             who did what, kept beside it
 //!     keys  record  objects  resume  data  clock    how it is laid out and written
 //!       metered  meter                              counting what is asked of it
 //!         local | backend: any object_store         where
 //! ```
 
+mod audit;
 mod backend;
 mod blobs;
 mod catalog;
+mod change;
 mod claims;
 mod clock;
 mod collect;
@@ -56,8 +59,10 @@ use jiff::Timestamp;
 use object_store::{ObjectStore, memory::InMemory, multipart::MultipartStore};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+pub(crate) use audit::AuditObject;
 pub use backend::{Bucket, ConnectError, Location, LocationError, Provider};
 pub use blobs::{Blob, BlobStream};
+pub use change::{Change, Changes};
 pub use clock::Clock;
 pub(crate) use collect::Event;
 pub use collect::{Collected, Collection, Counts, Kind, Mode, Others, Pace, Progress};

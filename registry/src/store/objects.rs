@@ -372,8 +372,21 @@ impl Objects {
 
     /// Returns the objects below `prefix`, in bytewise order of their keys.
     pub(crate) fn entries(&self, prefix: &Path) -> BoxStream<'static, Result<Entry, StoreError>> {
-        self.store
-            .list(Some(prefix))
+        self.entries_from(prefix, None)
+    }
+
+    /// Returns the objects below `prefix`, in bytewise order of their keys, from behind `after`
+    /// where given.
+    pub(crate) fn entries_from(
+        &self,
+        prefix: &Path,
+        after: Option<&Path>,
+    ) -> BoxStream<'static, Result<Entry, StoreError>> {
+        let listing = match after {
+            None => self.store.list(Some(prefix)),
+            Some(after) => self.store.list_with_offset(Some(prefix), after),
+        };
+        listing
             .map_err(StoreError::from)
             .map_ok(|meta| {
                 let modified = meta.last_modified;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Page, Store,
+    change::{Change, Changes},
     error::StoreError,
     keys,
     manifests::Condition,
@@ -149,8 +150,8 @@ impl Store {
         Ok(found.map(|seen| seen.header.record()))
     }
 
-    /// Lets the tag mean the manifest, where the condition holds. On return it is durable.
-    /// A tag that means it already stays as it is.
+    /// Lets the tag mean the manifest, where the condition holds, and notes what it meant. On
+    /// return it is durable. A tag that means it already stays as it is.
     ///
     /// # Errors
     /// [`StoreError::ConditionFailed`] where it does not hold.
@@ -160,6 +161,7 @@ impl Store {
         tag: &Tag,
         record: &TagRecord,
         condition: &Condition,
+        changes: &Changes,
     ) -> Result<(), StoreError> {
         let key = keys::tag(repository, tag);
         let payload = TagHeader::new(record).encode(Bytes::new());
@@ -194,6 +196,13 @@ impl Store {
                 }
             };
             if moved {
+                if digest.as_ref() != Some(&record.digest) {
+                    changes.note(Change::TagMoved {
+                        tag: tag.clone(),
+                        before: digest,
+                        after: record.digest.clone(),
+                    });
+                }
                 self.watches().announce(repository, tag);
                 return Ok(());
             }
@@ -245,14 +254,32 @@ impl Store {
         repository: &RepositoryName,
         tag: &Tag,
     ) -> Result<(), StoreError> {
+        (self.delete_tag_noting(repository, tag, &Changes::default())).await
+    }
+
+    /// As [`Store::delete_tag`], and notes what it changed.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete_tag_noting(
+        &self,
+        repository: &RepositoryName,
+        tag: &Tag,
+        changes: &Changes,
+    ) -> Result<(), StoreError> {
         let key = keys::tag(repository, tag);
-        match self.look::<TagHeader>(&key).await {
+        let before = match self.look::<TagHeader>(&key).await {
             Ok(None) => return Err(StoreError::ManifestUnknown(tag.to_string())),
+            Ok(Some(seen)) => Some(seen.header.digest),
             // A damaged one must not stay for ever.
-            Ok(Some(_)) | Err(StoreError::Damaged { .. }) => {}
+            Err(StoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
-        }
+        };
         self.objects().remove(&key).await?;
+        changes.note(Change::TagDeleted {
+            tag: tag.clone(),
+            before,
+        });
         self.watches().announce(repository, tag);
         Ok(())
     }

@@ -29,6 +29,7 @@ needs    request                       nobody public service operator inside out
 -        GET    /v2/                   login  login  200     200      200    200     200    200    token   token
 -        GET    /v2/_oci/ext/discover  login  200    200     200      200    200     200    200    token   token
 catalog  GET    /v2/_catalog           login  200    200     200      scope  scope   200    200    token   token
+audit    GET    /v2/_deploytools/audit login  login  scope   200      scope  scope   scope  200    token   token
 pull     GET    blob                   login  200    200     200      200    scope   200    200    token   token
 pull     HEAD   blob                   login  200    200     200      200    scope   200    200    token   token
 delete   DELETE blob                   login  login  scope   202      202    scope   scope  202    token   token
@@ -174,7 +175,9 @@ fn scopes(repositories: &[String]) -> String {
     let sources = [INSIDE, OUTSIDE].map(|place| format!("{place}/source"));
     let all = repositories.iter().chain(&sources);
     let all = all.map(|name| format!("repository:{name}:pull,push,delete"));
-    let all: Vec<String> = all.chain(["registry:catalog:*".to_owned()]).collect();
+    let all: Vec<String> = all
+        .chain(["registry:catalog:*", "registry:audit:*"].map(str::to_owned))
+        .collect();
     all.join(" ")
 }
 
@@ -339,6 +342,7 @@ impl Answer {
             let scope = match row.needs {
                 "-" => String::new(),
                 "catalog" => r#",scope="registry:catalog:*""#.to_owned(),
+                "audit" => r#",scope="registry:audit:*""#.to_owned(),
                 needs => format!(r#",scope="repository:{}:{needs}""#, content.repository),
             };
             let (start, error) =

@@ -7,7 +7,9 @@ use deploy_spec::{
 
 use super::ManifestRecord;
 use crate::store::{
-    Store, data,
+    Store,
+    change::{Change, Changes},
+    data,
     error::StoreError,
     keys,
     state::{Collectable as _, Established, RELY, Seen, State},
@@ -81,6 +83,19 @@ impl Store {
         repository: &RepositoryName,
         new: NewManifest<'_>,
     ) -> Result<Stored, StoreError> {
+        (self.put_manifest_noting(repository, new, &Changes::default())).await
+    }
+
+    /// As [`Store::put_manifest`], and notes what it changed, also where it fails half way.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn put_manifest_noting(
+        &self,
+        repository: &RepositoryName,
+        new: NewManifest<'_>,
+        changes: &Changes,
+    ) -> Result<Stored, StoreError> {
         let digest = match new.reference {
             Reference::Tag(_) => hash(Algorithm::Sha256, &new.bytes).await?,
             Reference::Digest(expected) => {
@@ -122,8 +137,12 @@ impl Store {
             state: State::Live,
             since: None,
         };
-        self.write_manifest(repository, &digest, &record, &new.bytes)
+        let is_new = self
+            .write_manifest(repository, &digest, &record, &new.bytes)
             .await?;
+        if is_new {
+            changes.note(Change::ManifestPut(digest.clone()));
+        }
         self.enter_repository(repository).await?;
         while self.now().duration_since(looked) > RELY {
             // What we saw may be gone by now. From here on, the manifest keeps it.
@@ -139,11 +158,11 @@ impl Store {
             moved: self.now(),
         };
         if let Reference::Tag(tag) = new.reference {
-            self.move_tag(repository, tag, &tag_record, &new.condition)
+            self.move_tag(repository, tag, &tag_record, &new.condition, changes)
                 .await?;
         }
         for tag in new.tags {
-            self.move_tag(repository, tag, &tag_record, &Condition::None)
+            self.move_tag(repository, tag, &tag_record, &Condition::None, changes)
                 .await?;
         }
         // Another replica may have deleted the manifest meanwhile, and be about to delete what
@@ -191,24 +210,25 @@ impl Store {
         }
     }
 
-    /// Lets the manifest be there, alive.
+    /// Lets the manifest be there, alive; false where it was.
     async fn write_manifest(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         record: &ManifestRecord,
         bytes: &Bytes,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = keys::manifest(repository, digest);
         let payload = record.encode(bytes.clone());
         loop {
             let version = match self.establish(&key, payload.clone()).await? {
-                Established::Written => return Ok(()),
+                Established::Written => return Ok(true),
                 Established::There::<ManifestRecord>(seen)
                     if seen.header.media_type == record.media_type
                         && seen.body.len() as u64 == record.size =>
                 {
-                    return Ok(());
+                    // A write that seemed to fail, and was tried again, had been done.
+                    return Ok(seen.header.created == record.created);
                 }
                 // Called something else this time, or damaged: ours is right.
                 Established::There(Seen { version, .. }) | Established::Damaged { version } => {
@@ -220,7 +240,7 @@ impl Store {
                 .update(&key, payload.clone(), version)
                 .await?
             {
-                return Ok(());
+                return Ok(true);
             }
         }
     }
