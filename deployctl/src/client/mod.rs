@@ -4,12 +4,13 @@
 //! * [`Registry`] is the connection: an [`Address`], [`Options`], a shared HTTP client.
 //! * [`Repository`] has the operations; each is in the file of its noun:
 //!   manifests (conditional, long poll), blobs (verified, resuming), uploads (mount, chunks),
-//!   tags, referrers.
+//!   tags, referrers. A registry has its log of who did what.
 //! * Every request passes one place that authenticates, retries and watches for progress;
 //!   no call has a limit on its total time, each has one on silence ([`RetryPolicy`]).
 //! * [`ClientError`] has a variant for every case that a caller may want to tell apart.
 
 mod address;
+mod audit;
 mod auth;
 mod auth_file;
 mod blobs;
@@ -30,6 +31,7 @@ mod transport;
 mod uploads;
 
 pub use address::{Address, AddressError};
+pub use audit::{AuditPages, AuditQuestion};
 pub use auth::Login;
 pub use auth_file::{CredentialsError, HELPER, forget, store};
 pub use blobs::BlobReader;

@@ -9,6 +9,7 @@
 //! * `show`: what there is
 //! * `signatures`: [`Project::sign_release`], [`Project::signatures`]
 //! * `delete`: what shall no longer be
+//! * `audit`: who did what
 //!
 //! # How a release is made
 //! Without locks, by any number of clients at once, none of which may be waited for. The
@@ -27,6 +28,7 @@
 //! less than the moment, costs it with every release, and is the most that plain reads and
 //! writes allow.
 
+mod audit;
 mod compose;
 mod contest;
 mod delete;

@@ -140,7 +140,7 @@ fn complain(line: &str, hint: Option<&str>) {
 }
 
 /// Shows what a terminal would obey.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let show = |character: char| match character.is_control() {
         true => character.escape_default().to_string(),
         false => character.to_string(),

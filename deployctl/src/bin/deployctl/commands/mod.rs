@@ -2,6 +2,7 @@
 
 mod addconf;
 mod addver;
+mod audit;
 mod bumpconf;
 mod certificate;
 mod changeconf;
@@ -56,6 +57,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<()> {
         Verb::Showcomp(verb) => showcomp::run(&project()?, verb, printer).await,
         Verb::Components => components::run(&project()?, printer).await,
         Verb::Configurations => configurations::run(&project()?, printer).await,
+        Verb::Audit(verb) => audit::run(&project()?, verb, printer).await,
         Verb::Delver(verb) => delver::run(&project()?, verb).await,
         Verb::Delcomp(verb) => delcomp::run(&project()?, verb).await,
         Verb::Delconf(verb) => delconf::run(&project()?, verb).await,
