@@ -27,7 +27,10 @@ use crate::{
     store::{Mode, Others, Progress, Scrub},
 };
 
+mod access;
 mod registry;
+
+pub use access::{people, strangers};
 
 use registry::Registry;
 
@@ -417,5 +420,7 @@ mod tests {
         replay("manifests", manifests);
         replay("records", records);
         replay("requests", requests);
+        replay_text("people", people);
+        replay("strangers", strangers);
     }
 }

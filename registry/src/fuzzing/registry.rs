@@ -13,6 +13,7 @@ use tower::ServiceExt as _;
 use crate::{
     AccessLog, Limiter, Store,
     audit::AuditLog,
+    auth::Gatekeeper,
     http::{Access, App, Settings, service},
     metrics::Metrics,
 };
@@ -36,9 +37,18 @@ impl Answer {
 
 impl Registry {
     pub(super) fn new(store: Store) -> Self {
+        Self::with(store, Access::open(false))
+    }
+
+    /// Returns one that only those may use whom the gatekeeper knows.
+    pub(super) fn guarded(store: Store, gatekeeper: Gatekeeper) -> Self {
+        Self::with(store, Access::guarded(Arc::new(gatekeeper), false))
+    }
+
+    fn with(store: Store, access: Access) -> Self {
         let metrics = Arc::new(Metrics::new(&store, Arc::default(), Arc::default()));
         let settings = Settings {
-            access: Access::open(false),
+            access,
             idle: Duration::from_secs(60),
             limiter: Limiter::default(),
             access_log: AccessLog::off(),
