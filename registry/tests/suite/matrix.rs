@@ -343,7 +343,20 @@ impl Answer {
                 "-" => String::new(),
                 "catalog" => r#",scope="registry:catalog:*""#.to_owned(),
                 "audit" => r#",scope="registry:audit:*""#.to_owned(),
-                needs => format!(r#",scope="repository:{}:{needs}""#, content.repository),
+                needs => {
+                    // A blob is mounted by whoever may read it where it is.
+                    let source = match row.what.split_once("?mount=") {
+                        Some(("uploads", "inside")) => format!(" repository:{INSIDE}/source:pull"),
+                        Some(("uploads", "outside")) => {
+                            format!(" repository:{OUTSIDE}/source:pull")
+                        }
+                        _ => String::new(),
+                    };
+                    format!(
+                        r#",scope="repository:{}:{needs}{source}""#,
+                        content.repository
+                    )
+                }
             };
             let (start, error) =
                 challenge.split_at(challenge.find(",error=").unwrap_or(challenge.len()));
