@@ -1,7 +1,7 @@
-//! Finds and runs other programs, with an environment that holds nothing of the user's.
+//! Finds and runs other programs, with an environment that holds nothing of the user's but where programs
+//! are and which certificates are trusted.
 //! For the official suite and the real clients.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -12,6 +12,10 @@ use crate::check::{Stop, Verdict};
 
 /// So much of a program's last words is quoted.
 const QUOTED: usize = 600;
+
+/// What programs find in their environment of ours: OpenSSL's and Go's names for trusted certificates too,
+/// so that a registry with a certificate of its own can be spoken to and is verified.
+const KEPT: [&str; 3] = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"];
 
 /// The file that a name leads to on `PATH`.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -36,12 +40,15 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// `file` with `PATH` and nothing else in its environment, working in `directory`.
+    /// `file` with [`KEPT`] and nothing else in its environment, working in `directory`.
     pub(crate) fn new(file: &Path, directory: &Path, limit: Duration) -> Self {
         let mut command = Command::new(file);
         command
             .env_clear()
-            .envs(std::env::var_os("PATH").map(|path| (OsString::from("PATH"), path)))
+            .envs(
+                KEPT.iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .current_dir(directory)
             .stdin(Stdio::null())
             .kill_on_drop(true);

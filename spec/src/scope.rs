@@ -114,6 +114,9 @@ pub enum Resource {
     Catalog,
     /// The log of who did what: `registry:audit`.
     Audit,
+    /// All blobs, whichever repository they are in: `registry:blobs`. What mounting one takes
+    /// that says nothing of where it is.
+    Blobs,
 }
 
 impl fmt::Display for Resource {
@@ -122,6 +125,7 @@ impl fmt::Display for Resource {
             Self::Repository(name) => write!(formatter, "repository:{name}"),
             Self::Catalog => formatter.write_str("registry:catalog"),
             Self::Audit => formatter.write_str("registry:audit"),
+            Self::Blobs => formatter.write_str("registry:blobs"),
         }
     }
 }
@@ -153,6 +157,7 @@ impl FromStr for Scope {
             "repository" => Resource::Repository(name.parse().map_err(|_| error())?),
             "registry" if name == "catalog" => Resource::Catalog,
             "registry" if name == "audit" => Resource::Audit,
+            "registry" if name == "blobs" => Resource::Blobs,
             _ => return Err(error()),
         };
         let actions = actions.split(',').map(str::trim).collect();
@@ -164,7 +169,9 @@ impl fmt::Display for Scope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // These have one action, whose name is a star.
         match self.resource {
-            Resource::Catalog | Resource::Audit => write!(formatter, "{}:*", self.resource),
+            Resource::Catalog | Resource::Audit | Resource::Blobs => {
+                write!(formatter, "{}:*", self.resource)
+            }
             Resource::Repository(_) => write!(formatter, "{}:{}", self.resource, self.actions),
         }
     }
@@ -182,6 +189,7 @@ mod tests {
             "repository:a/b/c:pull,push,delete",
             "registry:catalog:*",
             "registry:audit:*",
+            "registry:blobs:*",
         ] {
             assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
         }

@@ -107,8 +107,8 @@ pub(crate) enum UsageError {
          hint: listen on one, as `--addr localhost:2022`, and let others in through a tunnel or a proxy that knows them"
     )]
     NotLoopback { address: String },
-    #[error("`{address}` is no address to listen on: {source}\nhint: write it as `localhost:2022`")]
-    Address { address: String, source: io::Error },
+    #[error("`{address}` is no address to listen on: {reason}\nhint: write it as `localhost:2022`")]
+    Address { address: String, reason: io::Error },
 }
 
 impl Serve {
@@ -156,9 +156,9 @@ impl Serve {
 
 /// Returns what the address stands for; with `loopback`, where that is this machine alone.
 fn addresses(address: &str, loopback: bool) -> Result<Vec<SocketAddr>, UsageError> {
-    let failed = |source| UsageError::Address {
+    let failed = |reason| UsageError::Address {
         address: address.to_owned(),
-        source,
+        reason,
     };
     // As the original's language writes it: `:2022` is every address of the machine.
     let everywhere = address.strip_prefix(':').map(|port| format!("[::]:{port}"));

@@ -62,7 +62,7 @@ pub enum SourcesError {
         source: std::io::Error,
     },
     /// A line of it is wrong.
-    #[error("`{}`, {source}", path.display())]
+    #[error("cannot use `{}`", path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -331,6 +331,16 @@ impl Gatekeeper {
             caller: known.caller(&access.proven.subject),
             scopes: access.scopes.iter().map(still).collect(),
         })
+    }
+
+    /// Whether whoever shows a token could have one for this, whatever this one is for.
+    pub fn could(&self, token: &str, wanted: &Scope, now: Timestamp) -> bool {
+        let Ok(access) = self.tokens.read_access(token, now) else {
+            return false;
+        };
+        let known = self.known();
+        let grant = known.grant(&access.proven, now);
+        grant.is_some_and(|grant| grant.allowed(wanted) == wanted.actions)
     }
 }
 

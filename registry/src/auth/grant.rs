@@ -66,8 +66,8 @@ impl Grant {
         self.expires.is_some_and(|expires| now >= expires)
     }
 
-    /// Returns what may be done of what is asked for. The catalog is for those who may read all
-    /// repositories, the audit log for those who may write to all.
+    /// Returns what may be done of what is asked for. The catalog, and blobs wherever they are, are
+    /// for those who may read all repositories, the audit log for those who may write to all.
     pub fn allowed(&self, scope: &Scope) -> Actions {
         match &scope.resource {
             Resource::Repository(name) => {
@@ -80,12 +80,12 @@ impl Grant {
                     false => Actions::NONE,
                 }
             }
-            Resource::Catalog if self.repositories.is_none() => scope.actions,
+            Resource::Catalog | Resource::Blobs if self.repositories.is_none() => scope.actions,
             // It tells what happened everywhere, and who did it.
             Resource::Audit if self.repositories.is_none() && self.role == Role::Write => {
                 scope.actions
             }
-            Resource::Catalog | Resource::Audit => Actions::NONE,
+            Resource::Catalog | Resource::Blobs | Resource::Audit => Actions::NONE,
         }
     }
 }
@@ -143,6 +143,12 @@ mod tests {
             ),
             (narrow.clone(), "repository:configs/b:pull", ""),
             (narrow.clone(), "registry:catalog:*", ""),
+            (narrow.clone(), "registry:blobs:*", ""),
+            (
+                Grant::of(Role::Read),
+                "registry:blobs:*",
+                "pull,push,delete",
+            ),
             (narrow, "registry:audit:*", ""),
             (Grant::of(Role::Read), "registry:audit:*", ""),
             (

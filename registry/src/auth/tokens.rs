@@ -193,13 +193,14 @@ impl Tokens {
         let claim = |scope: &Scope| Claim {
             kind: match scope.resource {
                 Resource::Repository(_) => "repository",
-                Resource::Catalog | Resource::Audit => "registry",
+                Resource::Catalog | Resource::Audit | Resource::Blobs => "registry",
             }
             .to_owned(),
             name: match &scope.resource {
                 Resource::Repository(name) => name.to_string(),
                 Resource::Catalog => "catalog".to_owned(),
                 Resource::Audit => "audit".to_owned(),
+                Resource::Blobs => "blobs".to_owned(),
             },
             actions: scope
                 .actions
@@ -272,6 +273,7 @@ impl Tokens {
                 "repository" => Resource::Repository(claim.name.parse::<RepositoryName>().ok()?),
                 "registry" if claim.name == "catalog" => Resource::Catalog,
                 "registry" if claim.name == "audit" => Resource::Audit,
+                "registry" if claim.name == "blobs" => Resource::Blobs,
                 _ => return None,
             };
             let actions: Actions = claim.actions.iter().map(String::as_str).collect();

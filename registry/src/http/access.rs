@@ -64,16 +64,10 @@ impl Passage {
 
     /// Whether a blob may be mounted from this repository; from any where none is named.
     pub(crate) fn may_mount_from(&self, repository: Option<&RepositoryName>) -> bool {
-        let pull = |name: &RepositoryName| Scope {
-            resource: Of::Repository(name.clone()),
-            actions: Actions::PULL,
-        };
-        match (self, repository) {
-            (Self::Open, _) => true,
-            (Self::Permit(permit), Some(name)) => permit.allows(&pull(name)),
+        match self {
             // Who may push may read what everybody may.
-            (Self::Anonymous, _) => true,
-            (Self::Permit(_), None) => false,
+            Self::Open | Self::Anonymous => true,
+            Self::Permit(permit) => permit.allows(&source(repository)),
         }
     }
 }
@@ -147,12 +141,14 @@ impl Access {
             return Ok(Passage::Open);
         };
         let wanted = wanted(resource, asked.method);
+        let mounted = mounted(resource, asked);
+        let scopes: Vec<&Scope> = wanted.iter().chain(&mounted).collect();
         let now = Timestamp::now();
         let refused = |reason, caller| {
             Box::new(Refusal {
                 reason,
                 caller,
-                answer: unauthorized(asked, wanted.as_ref(), reason),
+                answer: unauthorized(asked, &scopes, reason),
             })
         };
         let Some(token) = bearer(asked.headers) else {
@@ -169,13 +165,50 @@ impl Access {
         };
         let permit = gatekeeper.permit(token, now);
         let permit = permit.map_err(|_| refused(Reason::InvalidToken, None))?;
-        match &wanted {
-            Some(scope) if !is_allowed(&permit, scope) => Err(refused(
-                Reason::InsufficientScope,
-                Some(permit.caller().clone()),
-            )),
+        let narrow = || {
+            let caller = Some(permit.caller().clone());
+            Err(refused(Reason::InsufficientScope, caller))
+        };
+        if let Some(scope) = &wanted
+            && !is_allowed(&permit, scope)
+        {
+            return narrow();
+        }
+        // Whoever could have had more is told to ask for it; without, nothing could be mounted. Who
+        // could not goes on, and pushes what he has.
+        match &mounted {
+            Some(scope) if !permit.allows(scope) && gatekeeper.could(token, scope, now) => narrow(),
             _ => Ok(Passage::Permit(permit)),
         }
+    }
+}
+
+/// Returns what mounting a blob from this repository takes beside pushing it; from any where none
+/// is named.
+fn source(repository: Option<&RepositoryName>) -> Scope {
+    match repository {
+        Some(name) => Scope {
+            resource: Of::Repository(name.clone()),
+            actions: Actions::PULL,
+        },
+        None => Scope {
+            resource: Of::Blobs,
+            actions: Actions::ALL,
+        },
+    }
+}
+
+/// Returns what a request takes beside pushing, where it mounts a blob. One of a repository that is
+/// none is the handler's to refuse.
+fn mounted(resource: &Resource, asked: &Asked<'_>) -> Option<Scope> {
+    let (Resource::Uploads(_), &Method::POST) = (resource, asked.method) else {
+        return None;
+    };
+    let query = Query::parse(asked.uri.query());
+    query.get("mount")?;
+    match query.get("from").filter(|from| !from.is_empty()) {
+        Some(from) => Some(source(Some(&from.parse().ok()?))),
+        None => Some(source(None)),
     }
 }
 
@@ -240,7 +273,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Returns the answer that says where tokens are to be had, and for what.
-fn unauthorized(asked: &Asked<'_>, wanted: Option<&Scope>, reason: Reason) -> ApiError {
+fn unauthorized(asked: &Asked<'_>, scopes: &[&Scope], reason: Reason) -> ApiError {
     let (message, error) = match reason {
         Reason::InvalidToken => (
             "the token that was sent is none of this registry, or has expired",
@@ -256,18 +289,14 @@ fn unauthorized(asked: &Asked<'_>, wanted: Option<&Scope>, reason: Reason) -> Ap
         ),
     };
     let refused = ApiError::new(ErrorCode::Unauthorized, message);
-    match challenge(asked, wanted, error) {
+    match challenge(asked, scopes, error) {
         Some(challenge) => refused.header(header::WWW_AUTHENTICATE, challenge),
         None => refused,
     }
 }
 
 /// Nothing where the client's name for us is none.
-fn challenge(
-    asked: &Asked<'_>,
-    wanted: Option<&Scope>,
-    error: Option<&str>,
-) -> Option<HeaderValue> {
+fn challenge(asked: &Asked<'_>, scopes: &[&Scope], error: Option<&str>) -> Option<HeaderValue> {
     let authority = match asked.uri.authority() {
         Some(authority) => authority.as_str(),
         None => asked.headers.get(header::HOST)?.to_str().ok()?,
@@ -279,17 +308,9 @@ fn challenge(
     let scheme = asked.scheme.as_str();
     let mut text =
         format!("Bearer realm=\"{scheme}://{authority}{TOKEN_PATH}\",service=\"{SERVICE}\"");
-    if let Some(wanted) = wanted {
-        text.push_str(&format!(",scope=\"{wanted}"));
-        // A blob is mounted by whoever may read it where it is.
-        let from = Query::parse(asked.uri.query())
-            .get("from")
-            .map(str::to_owned);
-        let from = from.and_then(|name| name.parse::<RepositoryName>().ok());
-        if let Some(from) = from.filter(|_| *asked.method == Method::POST) {
-            text.push_str(&format!(" repository:{from}:pull"));
-        }
-        text.push('"');
+    if !scopes.is_empty() {
+        let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(",scope=\"{}\"", scopes.join(" ")));
     }
     if let Some(error) = error {
         text.push_str(&format!(",error=\"{error}\""));

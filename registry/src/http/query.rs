@@ -23,6 +23,12 @@ impl Query {
         )
     }
 
+    /// Returns the fields of a form (`application/x-www-form-urlencoded`), in which a plus sign is a
+    /// space: so do clients write scopes, in addresses too.
+    pub(crate) fn form(text: Option<&str>) -> Self {
+        Self::parse(text.map(|text| text.replace('+', "%20")).as_deref())
+    }
+
     /// Returns the first value of the parameter.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         (self.0.iter())
@@ -51,5 +57,7 @@ mod tests {
         assert_eq!(query.get("bad"), Some("\u{fffd}"));
         assert_eq!(query.get("ns"), None);
         assert_eq!(Query::parse(None).get("n"), None);
+        let form = Query::form(Some("scope=a:b+c%20d%2Be"));
+        assert_eq!(form.get("scope"), Some("a:b c d+e"));
     }
 }

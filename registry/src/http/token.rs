@@ -54,7 +54,7 @@ struct Wanted<'a> {
 
 /// Answers GET: a token for nobody in particular, or for whoever sends name and password.
 pub(crate) async fn get(State(app): State<App>, request: Request) -> Response {
-    let query = Query::parse(request.uri().query());
+    let query = Query::form(request.uri().query());
     let scopes: Vec<&str> = query.all("scope").collect();
     let basic = basic(request.headers());
     let wanted = Wanted {
@@ -78,9 +78,7 @@ pub(crate) async fn post(State(app): State<App>, request: Request) -> Response {
     let Ok(body) = axum::body::to_bytes(request.into_body(), FORM_MAX).await else {
         return answer(Err(bad_request("the form is too long, or broke off")));
     };
-    // Forms have plus signs for spaces, unlike addresses.
-    let form = String::from_utf8_lossy(&body).replace('+', "%20");
-    let form = Query::parse(Some(&form));
+    let form = Query::form(Some(&String::from_utf8_lossy(&body)));
     let field = |name: &str| form.get(name).unwrap_or_default();
     let proof = match field("grant_type") {
         "refresh_token" => Proof::Refresh(field("refresh_token")),

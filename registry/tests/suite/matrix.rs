@@ -37,6 +37,7 @@ push     POST   uploads                login  login  scope   202      202    sco
 push     POST   uploads?digest         login  login  scope   201      201    scope   scope  201    token   token
 push     POST   uploads?mount=inside   login  login  scope   201      201    scope   scope  201    token   token
 push     POST   uploads?mount=outside  login  login  scope   201      202    scope   scope  201    token   token
+push     POST   uploads?mount=anywhere login  login  scope   201      202    scope   scope  201    token   token
 push     GET    upload                 login  login  scope   204      204    scope   scope  204    token   token
 push     PATCH  upload                 login  login  scope   202      202    scope   scope  202    token   token
 push     PUT    upload                 login  login  scope   201      201    scope   scope  201    token   token
@@ -176,7 +177,7 @@ fn scopes(repositories: &[String]) -> String {
     let all = repositories.iter().chain(&sources);
     let all = all.map(|name| format!("repository:{name}:pull,push,delete"));
     let all: Vec<String> = all
-        .chain(["registry:catalog:*", "registry:audit:*"].map(str::to_owned))
+        .chain(["catalog", "audit", "blobs"].map(|name| format!("registry:{name}:*")))
         .collect();
     all.join(" ")
 }
@@ -282,6 +283,10 @@ impl Asker<'_> {
             (_, "uploads?digest") => (format!("{uploads}?digest={digest}"), Some(new)),
             (_, "uploads?mount=inside") => (mount(INSIDE), None),
             (_, "uploads?mount=outside") => (mount(OUTSIDE), None),
+            (_, "uploads?mount=anywhere") => {
+                let from_one = mount(OUTSIDE);
+                (from_one.split_once("&from=").unwrap().0.to_owned(), None)
+            }
             ("PUT", "upload") => (format!("{}?digest={digest}", content.upload), Some(new)),
             ("PATCH", "upload") => (content.upload.clone(), Some(new)),
             (_, "upload") => (content.upload.clone(), None),
@@ -350,6 +355,7 @@ impl Answer {
                         Some(("uploads", "outside")) => {
                             format!(" repository:{OUTSIDE}/source:pull")
                         }
+                        Some(("uploads", "anywhere")) => " registry:blobs:*".to_owned(),
                         _ => String::new(),
                     };
                     format!(

@@ -293,6 +293,54 @@ async fn a_mount_tells_nothing_of_what_one_may_not_read() {
 }
 
 #[tokio::test]
+async fn a_mount_with_less_than_one_may_have_is_told_what_to_ask_for() {
+    let guarded = Guarded::start(&[]);
+    let [to, from] = ["to", "from"].map(|name| format!("{INSIDE}/{name}"));
+    let push = |name: &str| format!("repository:{name}:pull,push");
+    let blob = Digest::sha256(b"blob");
+    let token = guarded.token(&OPERATOR, &push(&from)).await.unwrap();
+    let path = format!("/v2/{from}/blobs/uploads/?digest={blob}");
+    let request = guarded.request("POST", &path).bearer_auth(&token);
+    assert_eq!(request.body("blob").send().await.unwrap().status(), 201);
+    let token = guarded.token(&OPERATOR, &push(&to)).await.unwrap();
+    for (query, needed) in [
+        (format!("&from={from}"), format!("repository:{from}:pull")),
+        (String::new(), "registry:blobs:*".to_owned()),
+    ] {
+        let path = format!("/v2/{to}/blobs/uploads/?mount={blob}{query}");
+        let mount = |token: &str| {
+            let request = guarded.request("POST", &path).bearer_auth(token);
+            async move { request.send().await.unwrap() }
+        };
+        let refused = mount(&token).await;
+        let scopes = format!("repository:{to}:push {needed}");
+        let challenge = header(&refused, "www-authenticate");
+        let expected = format!(r#",scope="{scopes}",error="insufficient_scope""#);
+        assert!(challenge.ends_with(&expected), "{challenge}");
+        assert_error(refused, 401, "UNAUTHORIZED").await;
+        let token = guarded.token(&OPERATOR, &scopes).await.unwrap();
+        assert_eq!(mount(&token).await.status(), 201, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn scopes_in_one_parameter_may_have_plus_signs_between_them() {
+    let guarded = Guarded::start(&[]);
+    let path = "/token?service=deploy-registry&scope=registry:catalog:*+repository:a:push";
+    let request = guarded.request("GET", path);
+    let request = request.basic_auth("writer", Some("secret"));
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let token = answer["token"].as_str().unwrap();
+    for (method, path, status) in [
+        ("GET", "/v2/_catalog", 200),
+        ("POST", "/v2/a/blobs/uploads/", 202),
+    ] {
+        let request = guarded.request(method, path).bearer_auth(token);
+        assert_eq!(request.send().await.unwrap().status(), status, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn users_come_and_go_with_their_file() {
     let directory = tempfile::tempdir().unwrap();
     let users = directory.path().join("users");
