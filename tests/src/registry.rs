@@ -157,9 +157,21 @@ impl Registry {
 /// The command that starts a registry of ours on `directory`, open to everyone on loopback.
 pub fn command(directory: &Path, port: u16) -> Command {
     let mut command = guarded_command(directory, port);
-    command.args(["-anonymous", "write"]);
+    command.args(OPEN);
     command
 }
+
+/// The flags that open a registry to everyone on loopback; none where other flags say who may do what.
+pub(crate) fn opened(flags: &[String]) -> &'static [&'static str] {
+    let guards = ["-opauth", "-srvauth", "-htpasswd"];
+    let is_guarded = flags.iter().any(|flag| guards.contains(&flag.as_str()));
+    match is_guarded {
+        true => &[],
+        false => &OPEN,
+    }
+}
+
+const OPEN: [&str; 2] = ["-anonymous", "write"];
 
 /// The command that starts a registry of ours that has still to be told who may do what.
 fn guarded_command(directory: &Path, port: u16) -> Command {
@@ -171,13 +183,8 @@ fn guarded_command(directory: &Path, port: u16) -> Command {
 }
 
 fn run(directory: &Path, port: u16, flags: &[String], logs: &Path) -> Result<(Server, SocketAddr)> {
-    let guards = ["-opauth", "-srvauth", "-htpasswd"];
-    let is_guarded = flags.iter().any(|flag| guards.contains(&flag.as_str()));
-    let mut command = match is_guarded {
-        true => guarded_command(directory, port),
-        false => command(directory, port),
-    };
-    command.args(flags);
+    let mut command = guarded_command(directory, port);
+    command.args(opened(flags)).args(flags);
     let mut server = Server::start(command, logs.join("registry.log"))?;
     let address = server.address().context("start a registry")?;
     Ok((server, address))

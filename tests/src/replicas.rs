@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::minio::Minio;
 use crate::programs::Program;
+use crate::registry::opened;
 use crate::round_robin::RoundRobin;
 use crate::server::Server;
 
@@ -29,7 +30,8 @@ struct Replica {
 }
 
 impl Replicas {
-    /// Starts so many on a part of the bucket that is theirs alone, called `prefix`.
+    /// Starts so many on a part of the bucket that is theirs alone, called `prefix`. Where the flags name files
+    /// of keys or passwords, they are not open to everyone.
     ///
     /// # Panics
     /// When one does not come up; the message holds its log.
@@ -103,7 +105,8 @@ fn command(
     let mut command = Command::new(Program::Registry.path());
     command
         .args(["-addr", &format!("127.0.0.1:{port}")])
-        .args(["-anonymous", "write", "--store", store])
+        .args(["--store", store])
+        .args(opened(flags))
         .args(flags)
         .envs(environment.iter().map(|(name, value)| (name, value)));
     command
