@@ -82,6 +82,19 @@ pub(crate) enum Scheme {
 }
 
 impl Scheme {
+    /// Returns what the client used to reach us, or to reach a proxy before us that speaks TLS and
+    /// says so (`X-Forwarded-Proto`). Whoever says so untruly misleads himself alone.
+    pub(crate) fn of(connection: Self, headers: &HeaderMap) -> Self {
+        let forwarded = headers.get("x-forwarded-proto");
+        let forwarded = forwarded.and_then(|value| value.to_str().ok());
+        // The first one is the client's, where there were several proxies.
+        let client = forwarded.and_then(|value| value.split(',').next());
+        match client.is_some_and(|scheme| scheme.trim().eq_ignore_ascii_case("https")) {
+            true => Self::Https,
+            false => connection,
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",

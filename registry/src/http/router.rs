@@ -52,7 +52,10 @@ async fn route(app: App, mut request: Request) -> Result {
     let method = request.method().clone();
     let get = method == Method::GET || method == Method::HEAD;
     let asked = Asked {
-        scheme: request.extensions().get().copied().unwrap_or(Scheme::Http),
+        scheme: Scheme::of(
+            request.extensions().get().copied().unwrap_or(Scheme::Http),
+            request.headers(),
+        ),
         uri: request.uri(),
         method: &method,
         headers: request.headers(),

@@ -341,6 +341,24 @@ async fn scopes_in_one_parameter_may_have_plus_signs_between_them() {
 }
 
 #[tokio::test]
+async fn behind_a_proxy_that_speaks_tls_the_token_endpoint_is_there_too() {
+    let guarded = Guarded::start(&[]);
+    for (forwarded, scheme) in [
+        ("https", "https"),
+        ("HTTPS, http", "https"),
+        ("http", "http"),
+    ] {
+        let request = guarded.request("GET", "/v2/");
+        let request = request.header("host", "registry.example");
+        let request = request.header("x-forwarded-proto", forwarded);
+        let refused = request.send().await.unwrap();
+        let expected = format!(r#"Bearer realm="{scheme}://registry.example/token","#);
+        let challenge = header(&refused, "www-authenticate");
+        assert!(challenge.starts_with(&expected), "{challenge}");
+    }
+}
+
+#[tokio::test]
 async fn users_come_and_go_with_their_file() {
     let directory = tempfile::tempdir().unwrap();
     let users = directory.path().join("users");
