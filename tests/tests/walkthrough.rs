@@ -64,6 +64,15 @@ fn readme_section_on_other_clients_answers_as_shown() {
 }
 
 #[test]
+fn readme_section_on_keys_answers_as_shown() {
+    for client in ["oras", "crane"] {
+        peer_or_skip!("readme_section_on_keys_answers_as_shown", client);
+    }
+    let port = Port::reserve();
+    carry_out(steps("With keys"), port.number());
+}
+
+#[test]
 fn readme_walkthrough_answers_the_same_on_distribution() {
     let program = peer_or_skip!(
         "readme_walkthrough_answers_the_same_on_distribution",
