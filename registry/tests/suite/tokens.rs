@@ -14,7 +14,7 @@ use p256::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey 
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{assert_error, header},
+    harness::{INDEX, assert_error, header},
     people::{Credential, Guarded, INSIDE, NARROWED, OPERATOR, OUTSIDE, SERVICE, tampered},
     program::{PATIENCE, Process, refused},
 };
@@ -338,6 +338,48 @@ async fn scopes_in_one_parameter_may_have_plus_signs_between_them() {
         let request = guarded.request(method, path).bearer_auth(token);
         assert_eq!(request.send().await.unwrap().status(), status, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_token_is_verified_without_asking_the_store() {
+    let guarded = Guarded::start(&["-anonymous", "read"]);
+    let operator = guarded.token(&OPERATOR, SCOPE).await.unwrap();
+    let index = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[]}}"#);
+    let path = "/v2/a/manifests/v1";
+    let push = guarded.request("PUT", path).bearer_auth(operator);
+    let push = push.header("content-type", INDEX).body(index);
+    assert_eq!(push.send().await.unwrap().status(), 201);
+    // What reads ask of it; writes are of the audit log, which comes later.
+    let asked = || async {
+        let metrics = guarded.request("GET", "/metrics").send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let counted = ["get", "head", "list"].map(|operation| {
+            format!("deploy_registry_store_operations_total{{operation=\"{operation}\"")
+        });
+        let is_counted = |line: &&str| counted.iter().any(|start| line.starts_with(start));
+        let counts = metrics.lines().filter(is_counted).map(|line| {
+            let (_, count) = line.rsplit_once(' ').unwrap();
+            count.parse::<u64>().unwrap()
+        });
+        counts.sum::<u64>()
+    };
+    let mut costs = Vec::new();
+    for credential in [OPERATOR, SERVICE, Credential::User("reader")] {
+        let before = asked().await;
+        for _ in 0..3 {
+            let token = guarded.token(&credential, SCOPE).await.unwrap();
+            let request = guarded.request("GET", path).bearer_auth(token);
+            assert_eq!(request.send().await.unwrap().status(), 200);
+        }
+        costs.push(asked().await - before);
+    }
+    let before = asked().await;
+    for _ in 0..3 {
+        let request = guarded.request("GET", path).send().await.unwrap();
+        assert_eq!(request.status(), 200);
+    }
+    let without = asked().await - before;
+    assert_eq!(costs, [without; 3]);
 }
 
 #[tokio::test]
