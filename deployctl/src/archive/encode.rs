@@ -1,5 +1,5 @@
 //! Compression with one fixed setting each, so that the same bytes always compress alike.
-//! Only `pack` calls it.
+//! Only `emit` calls it.
 
 use std::io::{self, Write};
 

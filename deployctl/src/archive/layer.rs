@@ -6,7 +6,6 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::SyncSender,
     },
 };
 
@@ -103,13 +102,14 @@ impl OpenLayer {
         Self { source, file }
     }
 
-    /// Reads layer `index` to its end and returns what it proved to be.
+    /// Reads layer `index` to its end, hands its entries over to be merged, and returns what it
+    /// proved to be.
     pub(super) fn read(
         &mut self,
         index: usize,
         reading: &Reading,
         contents: &mut impl Contents,
-        way: &SyncSender<Message>,
+        mut merge: impl FnMut(Vec<Entry>) -> Result<(), ArchiveError>,
     ) -> Result<Measured, ArchiveError> {
         // One that grows is known by its digest.
         let found = self.file.size().map_err(ArchiveError::Read)?;
@@ -118,10 +118,6 @@ impl OpenLayer {
         {
             return Err(ArchiveError::Size { expected, found });
         }
-        let send = |entries| {
-            let sent = way.send(Message::Entries(entries));
-            sent.map_err(|_| ArchiveError::Interrupted)
-        };
         // A number that does not fit is the merger's to refuse.
         let layer = u16::try_from(index).unwrap_or(u16::MAX);
         let mut reader = self.reader(reading)?;
@@ -155,10 +151,10 @@ impl OpenLayer {
             entries.push(entry);
             if entries.len() == ENTRIES || bytes >= BYTES {
                 bytes = 0;
-                send(std::mem::replace(&mut entries, Vec::with_capacity(ENTRIES)))?;
+                merge(std::mem::replace(&mut entries, Vec::with_capacity(ENTRIES)))?;
             }
         }
-        send(entries)?;
+        merge(entries)?;
         contents.flush()?;
         let (content, end) = reader.finish()?;
         let (_, measured) = content.finish();

@@ -4,6 +4,7 @@
 //!
 //! * [`pack`] writes the archive of some files: the same tree gives the same digest anywhere.
 //! * [`inspect`] reads a finished archive to its end and says what it is, or refuses it.
+//! * [`flatten`] makes one archive of what several layers make together.
 //! * [`unpack`] puts layers on a disk, [`Layers::plan`] says what would come out.
 //! * [`Layers::describe`] keeps the hash of every file too: [`Described::changes_since`] compares
 //!   releases, [`Described::compare`] a release with a tree on a disk, which [`repair`] restores.
@@ -18,9 +19,11 @@ mod compare;
 mod contents;
 mod decode;
 mod describe;
+mod emit;
 mod encode;
 mod error;
 mod extended;
+mod flatten;
 mod flusher;
 mod full;
 mod growing;
@@ -61,6 +64,7 @@ pub use compare::{Deviation, Drift};
 pub use describe::Described;
 pub use error::{ArchiveError, LimitKind, Rule};
 pub use extended::{AttributePattern, AttributePatternError};
+pub use flatten::{FlattenOptions, Flattened, flatten};
 pub use growing::{Grower, Growing};
 pub use inspect::{Inspected, inspect};
 pub use limits::Limits;
@@ -69,7 +73,7 @@ pub use plan::{LayerSource, Layers, Plan};
 pub use planned::{Planned, PlannedKind};
 pub use remove::remove_tree;
 pub use repair::{Extras, Repair, Repaired, repair};
-pub use rules::{Ownership, SpecialBits};
+pub use rules::{Ownership, SpecialBits, SpecialFiles};
 pub use shown::Shown;
 pub use takeover::TakeOver;
 pub use unpack::{UnpackOptions, Unpacked, unpack};

@@ -13,22 +13,16 @@ use rustix::fs::OFlags;
 
 use super::{
     ArchiveError,
-    encode::Encoder,
-    measure::MeasuringWriter,
+    emit::{BUFFER, Emitter, Header},
+    header::Timestamp,
     walk::{Found, FoundKind, Stamp, walk},
 };
 
-const BLOCK: usize = 512;
-/// How much of a file is read at once. Buffers are always filled, so that the compressor sees
-/// the same pieces wherever the files lie.
-const BUFFER: usize = 128 << 10;
 const EXECUTABLE: u32 = 0o755;
 const PLAIN: u32 = 0o644;
 const LINK: u32 = 0o777;
 /// Eleven octal digits: the last second that a ustar header holds.
 const LATEST_SECOND: i64 = (1 << 33) - 1;
-/// The name of every PAX header; it means nothing, and Python's is the one that is known.
-const PAX_NAME: &str = "././@PaxHeader";
 
 /// How an archive is made.
 #[derive(Clone, Copy, Debug)]
@@ -88,39 +82,37 @@ pub fn pack(
     options: &PackOptions,
 ) -> Result<Packed, ArchiveError> {
     let tree = walk(paths)?;
-    let output = MeasuringWriter::new(output);
-    let encoder = Encoder::new(output, options.compression).map_err(ArchiveError::Write)?;
-    let mut output = MeasuringWriter::new(encoder);
+    let mut output = Emitter::new(output, options.compression)?;
     let mut buffer = vec![0; BUFFER];
     for (name, found) in &tree {
         write_entry(&mut output, name, found, options, &mut buffer)?;
     }
-    output
-        .write_all(&[0; 2 * BLOCK])
-        .map_err(ArchiveError::Write)?;
-    let (encoder, diff_id, unpacked_size) = output.finish();
-    let mut output = encoder.finish().map_err(ArchiveError::Write)?;
-    output.flush().map_err(ArchiveError::Write)?;
-    let (_, digest, size) = output.finish();
-    Ok(Packed {
-        diff_id,
-        unpacked_size,
-        digest,
-        size,
-        entries: tree.len() as u64,
-    })
+    output.finish()
 }
 
 fn write_entry(
-    output: &mut impl Write,
+    output: &mut Emitter<impl Write>,
     name: &[u8],
     found: &Found,
     options: &PackOptions,
     buffer: &mut [u8],
 ) -> Result<(), ArchiveError> {
-    let mtime = match options.source_date {
+    let seconds = match options.source_date {
         None => 0,
         Some(latest) => found.modified.min(latest).clamp(0, LATEST_SECOND),
+    };
+    let header = Header {
+        name,
+        link: b"",
+        kind: tar::EntryType::Regular,
+        mode: PLAIN,
+        owner: (0, 0),
+        size: 0,
+        mtime: Timestamp {
+            seconds,
+            nanoseconds: 0,
+        },
+        extended: None,
     };
     match &found.kind {
         FoundKind::Directory => {
@@ -129,39 +121,27 @@ fn write_entry(
             } else {
                 [name, b"/"].concat()
             };
-            let header = Header {
+            output.begin(&Header {
                 name: &name,
-                link: b"",
                 kind: tar::EntryType::Directory,
                 mode: EXECUTABLE,
-                size: 0,
-                mtime,
-            };
-            header.write(output).map_err(ArchiveError::Write)
+                ..header
+            })
         }
-        FoundKind::Symlink(target) => {
-            let header = Header {
-                name,
-                link: target,
-                kind: tar::EntryType::Symlink,
-                mode: LINK,
-                size: 0,
-                mtime,
-            };
-            header.write(output).map_err(ArchiveError::Write)
-        }
+        FoundKind::Symlink(target) => output.begin(&Header {
+            link: target,
+            kind: tar::EntryType::Symlink,
+            mode: LINK,
+            ..header
+        }),
         FoundKind::File(stamp) => {
             let mode = if stamp.executable { EXECUTABLE } else { PLAIN };
-            let header = Header {
-                name,
-                link: b"",
-                kind: tar::EntryType::Regular,
+            let file = open(&found.path, stamp)?;
+            output.begin(&Header {
                 mode,
                 size: stamp.size,
-                mtime,
-            };
-            let file = open(&found.path, stamp)?;
-            header.write(output).map_err(ArchiveError::Write)?;
+                ..header
+            })?;
             copy(&file, &found.path, stamp, output, buffer)
         }
     }
@@ -198,7 +178,7 @@ fn copy(
     mut file: &File,
     path: &Path,
     stamp: &Stamp,
-    output: &mut impl Write,
+    output: &mut Emitter<impl Write>,
     buffer: &mut [u8],
 ) -> Result<(), ArchiveError> {
     let mut remaining = stamp.size;
@@ -213,91 +193,9 @@ fn copy(
             }
             Err(error) => return Err(ArchiveError::io("read", path)(error)),
         }
-        output
-            .write_all(&buffer[..wanted])
-            .map_err(ArchiveError::Write)?;
+        output.write(&buffer[..wanted])?;
         remaining -= wanted as u64;
     }
     check(file, path, stamp)?;
-    pad(output, stamp.size).map_err(ArchiveError::Write)
-}
-
-fn pad(output: &mut impl Write, size: u64) -> io::Result<()> {
-    let padding = size.wrapping_neg() % BLOCK as u64;
-    output.write_all(&[0; BLOCK][..usize::try_from(padding).expect("less than a block")])
-}
-
-/// A ustar header, with a PAX header before it where it needs one.
-struct Header<'a> {
-    name: &'a [u8],
-    link: &'a [u8],
-    kind: tar::EntryType,
-    mode: u32,
-    size: u64,
-    mtime: i64,
-}
-
-impl Header<'_> {
-    fn write(&self, output: &mut impl Write) -> io::Result<()> {
-        let mut records = Vec::new();
-        if self.name.len() > 100 {
-            push_record(&mut records, b"path", self.name);
-        }
-        if self.link.len() > 100 {
-            push_record(&mut records, b"linkpath", self.link);
-        }
-        if self.size > 0o77_777_777_777 {
-            // The header has it in binary too, so that readers of one or the other agree.
-            push_record(&mut records, b"size", self.size.to_string().as_bytes());
-        }
-        if !records.is_empty() {
-            let header = Header {
-                name: PAX_NAME.as_bytes(),
-                link: b"",
-                kind: tar::EntryType::XHeader,
-                mode: PLAIN,
-                size: records.len() as u64,
-                mtime: 0,
-            };
-            output.write_all(&header.block())?;
-            output.write_all(&records)?;
-            pad(output, records.len() as u64)?;
-        }
-        output.write_all(&self.block())
-    }
-
-    /// Returns the block, with as much of the names as it holds.
-    fn block(&self) -> [u8; BLOCK] {
-        let mut header = tar::Header::new_ustar();
-        {
-            let bytes = header.as_mut_bytes();
-            let name = &self.name[..self.name.len().min(100)];
-            bytes[..name.len()].copy_from_slice(name);
-            let link = &self.link[..self.link.len().min(100)];
-            bytes[157..157 + link.len()].copy_from_slice(link);
-        }
-        header.set_entry_type(self.kind);
-        header.set_mode(self.mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(self.size);
-        header.set_mtime(self.mtime.try_into().expect("clamped to be positive"));
-        header.set_cksum();
-        *header.as_bytes()
-    }
-}
-
-/// Appends `<length> <key>=<value>\n`, whose length counts its own digits.
-pub(super) fn push_record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
-    let rest = key.len() + value.len() + 3;
-    let mut length = rest + 1;
-    while length != rest + length.to_string().len() {
-        length = rest + length.to_string().len();
-    }
-    records.extend_from_slice(length.to_string().as_bytes());
-    records.push(b' ');
-    records.extend_from_slice(key);
-    records.push(b'=');
-    records.extend_from_slice(value);
-    records.push(b'\n');
+    output.pad(stamp.size)
 }

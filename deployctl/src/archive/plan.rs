@@ -15,7 +15,7 @@ use std::{
 use deploy_spec::Digest;
 
 use super::{
-    ArchiveError, AttributePattern, Growing, LimitKind, Limits,
+    ArchiveError, AttributePattern, Growing, LimitKind, Limits, SpecialFiles,
     contents::{Contents, PassedOver},
     decode::{Measured, Total},
     growing::LayerFile,
@@ -48,6 +48,7 @@ pub struct LayerSource {
 /// Opened layers: the very files that were verified are the ones that are unpacked.
 pub struct Layers {
     layers: Vec<OpenLayer>,
+    pub(super) special_files: SpecialFiles,
     stop: Arc<AtomicBool>,
 }
 
@@ -55,6 +56,8 @@ pub struct Layers {
 pub struct Plan {
     pub(super) survivors: Survivors,
     pub(super) layers: Vec<Measured>,
+    /// Entries that are in no tree, since nothing of their kind is.
+    pub(super) left_out: u64,
 }
 
 impl Layers {
@@ -76,6 +79,7 @@ impl Layers {
         };
         Ok(Self {
             layers: sources.iter().map(open).collect::<Result<_, _>>()?,
+            special_files: SpecialFiles::Refuse,
             stop,
         })
     }
@@ -101,13 +105,8 @@ impl Layers {
         contents: impl Fn() -> C + Sync,
     ) -> Result<Plan, ArchiveError> {
         let threads = parallelism().min(self.layers.len());
-        let reading = Reading {
-            limits: limits.clone(),
-            allowed: allowed.to_vec(),
-            total: Total::default(),
-            stop: Arc::clone(&self.stop),
-            abandoned: AtomicBool::new(false),
-        };
+        let reading = self.reading(limits, allowed);
+        let tree = Tree::new(self.special_files);
         let (ways, messages): (Vec<_>, Vec<_>) =
             self.layers.iter().map(|_| sync_channel(AHEAD)).unzip();
         let queue = Mutex::new(self.layers.iter_mut().zip(ways).enumerate());
@@ -115,12 +114,42 @@ impl Layers {
             for _ in 0..threads {
                 scope.spawn(|| read_layers(&queue, &reading, &mut contents()));
             }
-            let merged = merge(messages, limits);
+            let merged = merge(messages, tree, limits);
             // Whoever still reads does it in vain.
             reading.abandoned.store(merged.is_err(), Ordering::Relaxed);
             merged
         });
         merged.map_err(|(index, error)| self.layers[index].explain(error))
+    }
+
+    /// Reads one layer once more, after a plan was made, and hands the content of its files over.
+    /// It has to have the bytes that it had.
+    pub(super) fn read_again(
+        &mut self,
+        layer: u16,
+        limits: &Limits,
+        allowed: &[AttributePattern],
+        contents: &mut impl Contents,
+    ) -> Result<(), ArchiveError> {
+        let reading = self.reading(limits, allowed);
+        let index = usize::from(layer);
+        let layer = &mut self.layers[index];
+        match layer.read(index, &reading, contents, |_| Ok(())) {
+            Ok(_) => Ok(()),
+            // That is no layer's fault.
+            Err(error @ ArchiveError::Write(_)) => Err(error),
+            Err(error) => Err(layer.explain(error)),
+        }
+    }
+
+    fn reading(&self, limits: &Limits, allowed: &[AttributePattern]) -> Reading {
+        Reading {
+            limits: limits.clone(),
+            allowed: allowed.to_vec(),
+            total: Total::default(),
+            stop: Arc::clone(&self.stop),
+            abandoned: AtomicBool::new(false),
+        }
     }
 }
 
@@ -137,24 +166,29 @@ fn read_layers<'a>(
         queue.next()
     };
     while let Some((index, (layer, way))) = next() {
-        let end = layer.read(index, reading, contents, &way);
+        let end = layer.read(index, reading, contents, |entries| {
+            let sent = way.send(Message::Entries(entries));
+            sent.map_err(|_| ArchiveError::Interrupted)
+        });
         // Nobody listens where a lower layer was refused.
         let _ = way.send(Message::End(Box::new(end)));
     }
 }
 
 /// Merges the layers in their order while they are read; returns the first that is wrong.
-fn merge(layers: Vec<Receiver<Message>>, limits: &Limits) -> Result<Plan, (usize, ArchiveError)> {
-    let mut merging = Merging {
-        tree: Tree::new(),
-        limits,
-    };
+fn merge(
+    layers: Vec<Receiver<Message>>,
+    tree: Tree,
+    limits: &Limits,
+) -> Result<Plan, (usize, ArchiveError)> {
+    let mut merging = Merging { tree, limits };
     let mut measured = Vec::with_capacity(layers.len());
     for (index, messages) in layers.into_iter().enumerate() {
         let layer = merging.layer(index, &messages);
         measured.push(layer.map_err(|error| (index, error))?);
     }
     Ok(Plan {
+        left_out: merging.tree.left_out,
         survivors: Survivors::of(merging.tree),
         layers: measured,
     })

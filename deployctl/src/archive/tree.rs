@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArchiveError, LimitKind, Limits, Rule,
+    ArchiveError, LimitKind, Limits, Rule, SpecialFiles,
     error::escape,
     header::Timestamp,
     incoming::ContentId,
@@ -47,6 +47,9 @@ pub(super) const IMPLIED: Attributes = Attributes {
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) nodes: Nodes,
+    special_files: SpecialFiles,
+    /// How many of them were left out.
+    pub(super) left_out: u64,
     /// Entries, and directories that only the names of entries tell of.
     names: u64,
     /// Bytes of the directories' extended attributes.
@@ -59,9 +62,11 @@ pub(super) struct Tree {
 
 impl Tree {
     /// Returns the empty tree.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(special_files: SpecialFiles) -> Self {
         Self {
             nodes: Nodes::new(),
+            special_files,
+            left_out: 0,
             names: 0,
             attribute_bytes: 0,
             unconfirmed: BTreeMap::new(),
@@ -140,6 +145,12 @@ impl Tree {
             }
         }
         let what = match &entry.kind {
+            EntryKind::Unsupported(Rule::Special(_))
+                if self.special_files == SpecialFiles::LeaveOut =>
+            {
+                self.left_out += 1;
+                What::Gap
+            }
             EntryKind::Unsupported(rule) => return Err(refused(rule.clone())),
             EntryKind::Directory => {
                 let parent = self

@@ -3,6 +3,7 @@
 
 mod arriving;
 mod compared;
+mod flattened;
 mod hostile;
 mod inspected;
 mod layered;
@@ -82,7 +83,7 @@ impl Tar {
     pub(super) fn records(self, flag: u8, records: &[(&str, &str)]) -> Self {
         let mut bytes = Vec::new();
         for (key, value) in records {
-            super::pack::push_record(&mut bytes, key.as_bytes(), value.as_bytes());
+            super::emit::push_record(&mut bytes, key.as_bytes(), value.as_bytes());
         }
         self.raw(flag, b"PaxHeader", b"", &bytes, |_| {})
     }

@@ -126,7 +126,7 @@ const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 
 fn with_capability(value: &[u8]) -> Vec<u8> {
     let mut records = Vec::new();
-    super::super::pack::push_record(&mut records, b"SCHILY.xattr.security.capability", value);
+    super::super::emit::push_record(&mut records, b"SCHILY.xattr.security.capability", value);
     let foreign = |header: &mut tar::Header| {
         header.set_mode(0o555);
         header.set_uid(1234)
