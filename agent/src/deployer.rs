@@ -23,6 +23,7 @@ use crate::{
     directory::{Directory, Lock, Request, Taken},
     error::AgentError,
     hooks::{Check, Script},
+    image::ImageConfig,
     journal::{Entry, Journal, JournalStep},
     machine::{Id, Work},
     record::{Made, Record, Remembered},
@@ -183,6 +184,7 @@ impl<S: Source> Deployer<S> {
         };
         let remembered = Remembered {
             environment: release.image.environment(),
+            image: Some(ImageConfig::of(&release.image)),
             made,
             ..record.into()
         };

@@ -23,7 +23,14 @@ use tokio::{
 pub use self::check::Check;
 use self::group::Group;
 pub(crate) use crate::output::Tail;
-use crate::{error::AgentError, file::TEMPORARY, output::log_lines, record::Record, stop::Stop};
+use crate::{
+    error::AgentError,
+    file::{PRIVATE, TEMPORARY},
+    image::ImageConfig,
+    output::log_lines,
+    record::{Record, StateFile},
+    stop::Stop,
+};
 
 mod check;
 mod group;
@@ -32,6 +39,9 @@ mod group;
 const PASSED_ON: [&str; 8] = [
     "PATH", "HOME", "TMPDIR", "USER", "LOGNAME", "LANG", "LC_ALL", "SHELL",
 ];
+/// The most bytes of a variable, with all that belongs to it (MAX_ARG_STRLEN): with a longer one
+/// no process can be started.
+const LONGEST_VARIABLE: usize = 128 << 10;
 /// How long the last lines of a script that has ended are waited for. Whoever it left running
 /// may keep its output open for ever.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -88,6 +98,8 @@ pub(crate) struct Switch<'a> {
     pub(crate) new_root: PathBuf,
     /// What the release itself sets.
     pub(crate) environment: &'a [(String, String)],
+    /// What its image says, where that is known.
+    pub(crate) image: Option<&'a ImageConfig>,
     /// Where STATEFILE is written.
     pub(crate) directory: &'a Path,
 }
@@ -167,7 +179,7 @@ impl Script {
         tail: &Tail,
         stop: &Stop,
     ) -> Result<(), AgentError> {
-        let state_file = write_state_file(switch.directory, switch.new)?;
+        let state_file = write_state_file(switch)?;
         let mut command = Command::new(&self.path);
         command
             .env_clear()
@@ -231,10 +243,23 @@ impl Script {
     fn variables(&self, switch: &Switch<'_>, state_file: &Path) -> BTreeMap<String, OsString> {
         let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
         for (name, value) in switch.environment {
-            if is_variable(name) && !value.contains('\0') {
+            if is_variable(name, value) {
                 variables.insert(name.clone(), value.into());
             } else {
                 tracing::warn!(name = %name.escape_debug(), "the release sets a variable that no process can have");
+            }
+        }
+        for (name, value) in switch.image.into_iter().flat_map(ImageConfig::variables) {
+            // What is left out is not the release's to say either.
+            variables.remove(name);
+            if is_variable(name, &value) {
+                variables.insert(name.to_owned(), value.into());
+            } else {
+                tracing::warn!(
+                    name,
+                    size_bytes = value.len(),
+                    "a variable is left out that is longer than a process can have; STATEFILE has it"
+                );
             }
         }
         variables.extend(self.environment.clone());
@@ -254,22 +279,28 @@ impl Script {
     }
 }
 
-fn is_variable(name: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0'])
+/// Whether the kernel hands it over.
+fn is_variable(name: &str, value: &str) -> bool {
+    // The sign between them and the NUL behind them count.
+    let is_short = name.len() + value.len() + 2 <= LONGEST_VARIABLE;
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0') && is_short
 }
 
-/// Writes the release as the script may read it; removed when dropped.
-fn write_state_file(
-    directory: &Path,
-    record: &Record,
-) -> Result<tempfile::NamedTempFile, AgentError> {
+/// Writes the release as the script may read it, and nobody else, since an image's environment
+/// may hold secrets; removed when dropped.
+fn write_state_file(switch: &Switch<'_>) -> Result<tempfile::NamedTempFile, AgentError> {
+    let directory = switch.directory;
+    let document = StateFile {
+        record: switch.new,
+        image: switch.image,
+    };
     let write = || -> std::io::Result<_> {
         let mut file = tempfile::Builder::new()
             .prefix(&format!("{TEMPORARY}statefile-"))
             .suffix(".json")
-            .permissions(Permissions::from_mode(0o644))
+            .permissions(Permissions::from_mode(PRIVATE))
             .tempfile_in(directory)?;
-        file.write_all(&record.to_json())?;
+        file.write_all(&document.to_json())?;
         Ok(file)
     };
     write().map_err(AgentError::io("write STATEFILE in", directory))

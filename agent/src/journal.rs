@@ -291,6 +291,7 @@ mod tests {
             step: JournalStep::RolledBack,
             release: Some(Remembered {
                 environment: vec![("A".to_owned(), "b\"".to_owned())],
+                image: serde_json::from_str(r#"{"Cmd":["a"],"Other":{"b":[]}}"#).unwrap(),
                 since: Some(Timestamp::UNIX_EPOCH),
                 ..remembered("b")
             }),

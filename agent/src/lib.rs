@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod file;
 mod hooks;
+mod image;
 mod journal;
 mod layout;
 pub mod machine;

@@ -1,4 +1,4 @@
-//! A release as the host remembers it, and as the script can read it: the JSON document of
+//! A release as the host remembers it, and as the script can read it: the JSON documents of
 //! the state file and of STATEFILE. Written and read by `deployer`.
 
 use deploy_spec::{Digest, Release};
@@ -6,7 +6,7 @@ use deployctl::archive::{Ownership, SpecialBits, TakeOver, UnpackOptions};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::admission::Vouched;
+use crate::{admission::Vouched, image::ImageConfig};
 
 /// The names are those of the original tools, so that scripts that read STATEFILE go on
 /// working; `Id`, `Release`, `Channel` and `Signed` are new.
@@ -47,6 +47,9 @@ pub(crate) struct Remembered {
     /// What the release itself sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) environment: Vec<(String, String)>,
+    /// What its image says about how its program is started; earlier versions did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<ImageConfig>,
     /// When it was deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<Timestamp>,
@@ -121,6 +124,7 @@ impl From<Record> for Remembered {
         Self {
             record,
             environment: Vec::new(),
+            image: None,
             since: None,
             made: None,
         }
@@ -186,14 +190,38 @@ impl Record {
 
     /// Returns the document: JSON, indented by tabs as the original's.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
-        let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-        self.serialize(&mut serializer)
-            .expect("texts and numbers are always JSON");
-        bytes.push(b'\n');
-        bytes
+        to_json(self)
     }
+}
+
+/// What a script can read of a release.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct StateFile<'a> {
+    /// What the state file says of it.
+    #[serde(flatten)]
+    pub(crate) record: &'a Record,
+    /// What its image says, to the letter, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<&'a ImageConfig>,
+}
+
+impl StateFile<'_> {
+    /// Returns the document, as [`Record::to_json`] does.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        to_json(self)
+    }
+}
+
+fn to_json(document: &impl Serialize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    document
+        .serialize(&mut serializer)
+        .expect("texts and numbers are always JSON");
+    bytes.push(b'\n');
+    bytes
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ impl<S: Source> Deployer<S> {
             new: &release.record,
             new_root: self.directory.tree(&release.record.id),
             environment: &release.environment,
+            image: release.image.as_ref(),
             directory: self.directory.path(),
         };
         let began = (self.settings.clock)();

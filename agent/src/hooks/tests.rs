@@ -22,14 +22,19 @@ pub(crate) fn write_script(path: &Path, text: &str) {
     assert!(status.success(), "{status}");
 }
 
+const IMAGE: &str =
+    r#"{"Entrypoint":["/bin/server"],"User":"app","Env":["GREETING=hello"],"New":1}"#;
+
 struct Host {
     directory: tempfile::TempDir,
+    image: ImageConfig,
 }
 
 impl Host {
     fn new() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
+            image: serde_json::from_str(IMAGE).unwrap(),
         }
     }
 
@@ -94,6 +99,7 @@ impl Host {
             new: &record,
             new_root: "/new/root".into(),
             environment: &environment,
+            image: Some(&self.image),
             directory: self.directory.path(),
         };
         run(&switch).await
@@ -111,6 +117,7 @@ async fn environment_holds_what_is_documented_and_nothing_else() {
         ("GREETING", "hello"),
         ("PATH", "/evil"),
         ("NEWROOT", "/evil"),
+        ("IMAGE_CMD", "/evil"),
         ("", "x"),
         ("A=B", "x"),
         ("NUL", "\0"),
@@ -135,6 +142,15 @@ async fn environment_holds_what_is_documented_and_nothing_else() {
     let expected = [
         "GREETING=hello".to_owned(),
         "HOME=/home/host".to_owned(),
+        r#"IMAGE_CMD=[]"#.to_owned(),
+        r#"IMAGE_ENTRYPOINT=["/bin/server"]"#.to_owned(),
+        r#"IMAGE_ENV=["GREETING=hello"]"#.to_owned(),
+        r#"IMAGE_EXPOSED_PORTS={}"#.to_owned(),
+        r#"IMAGE_LABELS={}"#.to_owned(),
+        r#"IMAGE_STOP_SIGNAL="""#.to_owned(),
+        r#"IMAGE_USER="app""#.to_owned(),
+        r#"IMAGE_VOLUMES={}"#.to_owned(),
+        r#"IMAGE_WORKING_DIR="""#.to_owned(),
         "LAYER_0_NAME=code".to_owned(),
         "LAYER_0_VERSION=v01".to_owned(),
         format!("NEWID={}", Digest::sha256(b"new")),
@@ -145,12 +161,12 @@ async fn environment_holds_what_is_documented_and_nothing_else() {
         "STATEFILE=…".to_owned(),
     ];
     assert_eq!(found, expected);
-    assert!(
-        fs::read_to_string(host.path("env.json"))
-            .unwrap()
-            .contains("\"Name\": \"project\"")
-    );
-    assert_eq!(fs::read_to_string(host.path("env.mode")).unwrap(), "644\n");
+    let state = fs::read(host.path("env.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(state["Name"], "project");
+    let image: serde_json::Value = serde_json::from_str(IMAGE).unwrap();
+    assert_eq!(state["Image"], image);
+    assert_eq!(fs::read_to_string(host.path("env.mode")).unwrap(), "600\n");
     let left: Vec<_> = fs::read_dir(host.directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -161,6 +177,33 @@ async fn environment_holds_what_is_documented_and_nothing_else() {
             .any(|name| name.to_string_lossy().contains("statefile")),
         "{left:?}"
     );
+}
+
+#[tokio::test]
+async fn what_no_process_can_have_is_left_to_statefile() {
+    let mut host = Host::new();
+    let long = "x".repeat(LONGEST_VARIABLE);
+    let labels = serde_json::json!({ "long": long });
+    let env = [format!("LONG={long}"), "SHORT=1".to_owned()];
+    let image = serde_json::json!({ "Labels": labels, "Env": env, "Cmd": ["a"] });
+    host.image = serde_json::from_value(image.clone()).unwrap();
+    let script = host.script(&format!(
+        "echo $IMAGE_CMD $SHORT ${{IMAGE_LABELS-unset}} ${{IMAGE_ENV-unset}} ${{LONG-unset}} >{0}; cat $STATEFILE >{0}.json",
+        host.path("env").display()
+    ));
+    let release = [
+        ("LONG", &*long),
+        ("SHORT", "1"),
+        ("IMAGE_LABELS", "of the release"),
+    ];
+    host.run(&script, false, &release, &Stop::default())
+        .await
+        .unwrap();
+    let text = fs::read_to_string(host.path("env")).unwrap();
+    assert_eq!(text, "[\"a\"] 1 unset unset unset\n");
+    let state = fs::read(host.path("env.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    assert_eq!(state["Image"], image);
 }
 
 #[tokio::test]
