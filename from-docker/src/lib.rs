@@ -1,0 +1,3 @@
+//! What `deploy-from-docker` is made of.
+
+pub mod unit;
