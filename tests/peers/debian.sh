@@ -1,10 +1,12 @@
-# skopeo, umoci, buildah, podman, strace, ntfs-3g (a file system that folds case) and btrfs-progs (one whose files share blocks): packages of the machine's own release. Sourced by install.
+# skopeo, umoci, buildah, podman, jq, strace, setcap, systemd-analyze, ntfs-3g (a file system that folds case) and btrfs-progs (one whose files share blocks): packages of the machine's own release. Sourced by install.
 
 wanted=()
-for name in skopeo umoci buildah podman strace ntfs-3g; do
+for name in skopeo umoci buildah podman jq strace ntfs-3g; do
     have "$name" || wanted+=("$name")
 done
 have mkfs.btrfs || wanted+=(btrfs-progs)
+have setcap || wanted+=(libcap2-bin)
+have systemd-analyze || wanted+=(systemd)
 
 if [ ${#wanted[@]} -gt 0 ]; then
     say "installing ${wanted[*]} with apt-get"

@@ -8,6 +8,7 @@ pub mod desk;
 pub mod distribution;
 pub mod hostile;
 pub mod http;
+pub mod images;
 pub mod load;
 pub mod minio;
 pub mod oci;

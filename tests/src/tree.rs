@@ -27,6 +27,9 @@ pub struct Entry {
     pub modified: i64,
     /// The first name, in order, of the other names this file has within the tree.
     pub linked: Option<String>,
+    /// Extended attributes of a file or directory with their values in hexadecimal digits, but for
+    /// the labels that a security module gives by itself.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// The entries below a directory, by their path relative to it.
@@ -64,6 +67,17 @@ impl Tree {
         self
     }
 
+    /// The same tree without the modification times of directories, which change with whatever is put there.
+    #[must_use]
+    pub fn without_directory_times(mut self) -> Self {
+        for entry in self.entries.values_mut() {
+            if entry.kind == "directory" {
+                entry.modified = 0;
+            }
+        }
+        self
+    }
+
     /// Lines that say what `other` has otherwise: `-` only here, `+` only there. Empty when they are equal.
     pub fn difference(&self, other: &Self) -> String {
         let mut lines = String::new();
@@ -89,10 +103,7 @@ impl Tree {
         children.sort_by_key(std::fs::DirEntry::file_name);
         for child in children {
             let path = child.path();
-            let name = format!(
-                "{prefix}{}",
-                String::from_utf8_lossy(child.file_name().as_bytes())
-            );
+            let name = format!("{prefix}{}", text(child.file_name().as_bytes()));
             let metadata = std::fs::symlink_metadata(&path)
                 .unwrap_or_else(|error| panic!("look at `{}`: {error}", path.display()));
             let mut entry = Entry {
@@ -108,10 +119,11 @@ impl Tree {
                 content: None,
                 modified: metadata.mtime(),
                 linked: None,
+                attributes: attributes(&path, &metadata),
             };
             if metadata.is_symlink() {
                 let target = std::fs::read_link(&path).expect("a symbolic link has a target");
-                entry.target = Some(target.to_string_lossy().into_owned());
+                entry.target = Some(text(target.as_os_str().as_bytes()));
             } else if metadata.is_file() {
                 let content = std::fs::read(&path)
                     .unwrap_or_else(|error| panic!("read `{}`: {error}", path.display()));
@@ -149,8 +161,43 @@ impl fmt::Display for Entry {
         if let Some(content) = &self.content {
             write!(out, " content {}", &content[..12])?;
         }
+        for (name, value) in &self.attributes {
+            write!(out, " {name}={value}")?;
+        }
         Ok(())
     }
+}
+
+/// Text as it is, other bytes as `\xNN`: names that differ differ here too.
+fn text(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+fn attributes(path: &Path, metadata: &std::fs::Metadata) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    if !metadata.is_file() && !metadata.is_dir() {
+        return found;
+    }
+    // As much as the kernel keeps of either.
+    let mut list = vec![0; 64 << 10];
+    let Ok(length) = rustix::fs::listxattr(path, &mut list[..]) else {
+        return found;
+    };
+    let names = list[..length].split(|byte| *byte == 0);
+    for name in names.filter(|name| !name.is_empty() && *name != b"security.selinux") {
+        let mut value = vec![0; 64 << 10];
+        let length = rustix::fs::getxattr(path, name, &mut value[..])
+            .unwrap_or_else(|error| panic!("read an attribute of `{}`: {error}", path.display()));
+        found.insert(text(name), hex::encode(&value[..length]));
+    }
+    found
 }
 
 fn kind(metadata: &std::fs::Metadata) -> &'static str {

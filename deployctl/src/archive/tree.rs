@@ -131,7 +131,8 @@ impl Tree {
             Whiteout::None => {}
             Whiteout::Ignored => return Ok(()),
             Whiteout::Name(name) => {
-                if let Some(parent) = self.find_directory(parents).map_err(refused)? {
+                let parent = self.find_lower_directory(parents, layer);
+                if let Some(parent) = parent.map_err(refused)? {
                     self.remove_lower(parent, name, layer);
                 }
                 return Ok(());
@@ -276,11 +277,34 @@ impl Tree {
         &self,
         names: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Option<DirectoryId>, Rule> {
+        self.find(names, |_| false)
+    }
+
+    /// Returns the directory at the end of `names` where lower layers have one and `layer` has left
+    /// it. A link that stands in the way of a whiteout, and is of the same layer, has replaced the
+    /// directory with all that was to be removed from it: umoci writes both. What is behind the link
+    /// is not meant.
+    fn find_lower_directory<'a>(
+        &self,
+        names: impl Iterator<Item = &'a [u8]>,
+        layer: u16,
+    ) -> Result<Option<DirectoryId>, Rule> {
+        self.find(names, |link| self.nodes.node(link).touched == layer)
+    }
+
+    /// Finds a directory; there is none behind links that count as its end.
+    fn find<'a>(
+        &self,
+        names: impl Iterator<Item = &'a [u8]>,
+        ends: impl Fn(NodeId) -> bool,
+    ) -> Result<Option<DirectoryId>, Rule> {
         let mut at = ROOT;
         for name in names {
             match self.what(at, name) {
                 Some((_, What::Directory(directory))) => at = directory,
-                Some((_, What::Symlink(_))) => return Err(Rule::ThroughSymlink(escape(name))),
+                Some((link, What::Symlink(_))) if !ends(link) => {
+                    return Err(Rule::ThroughSymlink(escape(name)));
+                }
                 _ => return Ok(None),
             }
         }

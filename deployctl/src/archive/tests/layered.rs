@@ -210,3 +210,31 @@ fn long_names_and_sizes_come_from_the_last_header_that_gives_them() {
     ];
     assert_eq!(merged(&[tar]), expected);
 }
+
+#[test]
+fn whiteouts_behind_a_link_that_replaced_their_directory_remove_nothing() {
+    // As umoci writes a directory that became a link: the link, then what is gone.
+    let lower = Tar::new()
+        .directory("d")
+        .file("d/a", "1")
+        .directory("e")
+        .file("e/a", "2");
+    let upper = Tar::new()
+        .symlink("d", "e")
+        .file("d/.wh.a", "")
+        .file("d/in/.wh.b", "");
+    assert_eq!(
+        merged(&[lower.clone(), upper]),
+        ["/ 755", "d -> e", "e/ 755", "e/a = 0.3"]
+    );
+    // Behind a lower layer's link it is anybody's guess what is meant.
+    let linked = lower.symlink("l", "e");
+    let place = Place::new();
+    let sources = place.layers(&[linked.finish(), Tar::new().file("l/.wh.a", "").finish()]);
+    let mut layers = Layers::open(&sources, Default::default()).unwrap();
+    let refused = layers.plan(&Limits::default()).map(|_| ()).unwrap_err();
+    assert_eq!(
+        refused.cause().to_string(),
+        "entry `l/.wh.a` is refused: it would be written through the symbolic link `l`"
+    );
+}

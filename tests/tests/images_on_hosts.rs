@@ -1,0 +1,187 @@
+//! Container images on hosts without an engine: the agent's tree is what other programs unpack, and the
+//! image's program runs there.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a scenario fails where something does not hold"
+)]
+
+use std::fs::File;
+use std::path::Path;
+
+use deploy_spec::media_type::Compression;
+use deploy_tests::desk::Desk;
+use deploy_tests::images::{Image, Tools};
+use deploy_tests::registry::Registry;
+use deploy_tests::tree::Tree;
+use deployctl::archive::{FlattenOptions, LayerSource, flatten};
+use serde_json::Value;
+
+/// Brings an image into the desk's registry as a configuration of this name.
+type WayIn = fn(&Desk, &Image, &str);
+
+/// All ways in; the tree that arrives is the same.
+const WAYS_IN: [(&str, WayIn); 1] = [("skopeo", by_skopeo)];
+
+fn by_skopeo(desk: &Desk, image: &Image, name: &str) {
+    let target = format!("docker://{}/configs/{name}:latest", desk.address());
+    desk.run("skopeo")
+        .args(["copy", "--quiet", "--dest-tls-verify=false"])
+        .args([&image.reference(), &target])
+        .ok();
+}
+
+/// Deploys a configuration with all that its layers say, and returns the tree.
+fn deploy(desk: &Desk, name: &str, script: &Path) -> Tree {
+    let host = format!("hosts/{name}");
+    desk.agent_once(name, &host, script)
+        .args(["-owner", "archive", "-special-bits", "keep"])
+        .args(["-xattrs", "security.capability,user.*"])
+        .ok();
+    Tree::of(desk.current(&host))
+}
+
+/// Compares whatever has come with what umoci and buildah make of the image. Times of directories are
+/// left out: those of directories that no layer describes are the moment of unpacking for the others.
+fn assert_same(desk: &Desk, tools: &Tools, image: &Image, ours: &[(String, Tree)]) {
+    for (name, theirs) in [
+        ("umoci", tools.umoci_tree(desk, image)),
+        ("buildah", tools.buildah_tree(desk, image)),
+    ] {
+        let theirs = theirs.without_directory_times();
+        assert!(theirs.entries.len() > 10, "{:?}", theirs.paths());
+        for (way, ours) in ours {
+            let ours = ours.clone().without_directory_times();
+            assert_eq!(
+                theirs.difference(&ours),
+                "",
+                "- {name}'s, + the agent's, by {way}"
+            );
+        }
+    }
+}
+
+/// The image's layers as one archive, unpacked by GNU tar.
+fn flattened(desk: &Desk, image: &Image) -> Tree {
+    let layers: Vec<_> = image
+        .layers()
+        .into_iter()
+        .map(|layer| LayerSource {
+            name: layer.digest.clone(),
+            path: layer.path,
+            growing: None,
+            digest: layer.digest.parse().unwrap(),
+            size: None,
+            diff_id: Some(layer.diff_id.parse().unwrap()),
+        })
+        .collect();
+    let options = FlattenOptions {
+        compression: Compression::Gzip,
+        ..FlattenOptions::default()
+    };
+    let archive = File::create(desk.path("flat.tar.gz")).unwrap();
+    let flattened = flatten(&layers, archive, &options).unwrap();
+    assert_eq!(flattened.left_out, 0);
+    std::fs::create_dir_all(desk.path("flat")).unwrap();
+    desk.run("tar")
+        .args(["-xzpf", "flat.tar.gz", "-C", "flat", "--numeric-owner"])
+        .args(["--xattrs", "--xattrs-include=*", "--same-owner"])
+        .ok();
+    Tree::of(desk.path("flat"))
+}
+
+fn check(desk: &Desk, tools: &Tools, image: &Image, expected: &str) {
+    let mut trees = Vec::new();
+    for (way, bring) in WAYS_IN {
+        bring(desk, image, way);
+        let config = image.config()["config"].clone();
+        let script = desk.script("deploy.sh", r#"cp "$STATEFILE" state.json"#);
+        trees.push((way.to_owned(), deploy(desk, way, &script)));
+        let state: Value = serde_json::from_str(&desk.read("state.json")).unwrap();
+        assert_eq!(state["Image"], config);
+        let target = format!("docker://{}/configs/{way}:latest", desk.address());
+        let inspected = desk
+            .run("skopeo")
+            .args(["inspect", "--config", "--tls-verify=false", &target])
+            .ok();
+        let inspected: Value = serde_json::from_str(&inspected.stdout).unwrap();
+        assert_eq!(inspected["config"], config);
+        assert_eq!(started_in_chroot(desk, way, &config), expected);
+        assert_eq!(started_by_buildah(desk, tools, way), expected);
+    }
+    trees.push(("flattening".to_owned(), flattened(desk, image)));
+    assert_same(desk, tools, image, &trees);
+}
+
+/// Returns the program of an image and its arguments.
+fn command(config: &Value) -> Vec<String> {
+    let mut command = texts(&config["Entrypoint"]);
+    command.extend(texts(&config["Cmd"]));
+    command
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    let texts = value.as_array().into_iter().flatten();
+    texts
+        .map(|text| text.as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Starts what the image says in the deployed tree, and returns what it prints.
+fn started_in_chroot(desk: &Desk, name: &str, config: &Value) -> String {
+    let answer = desk
+        .run("env")
+        .arg("-i")
+        .args(texts(&config["Env"]))
+        .args(["/usr/sbin/chroot", "--userspec=1000:1001"])
+        .arg(desk.current(&format!("hosts/{name}")))
+        .args(command(config))
+        .ok();
+    answer.stdout
+}
+
+/// Has buildah fetch the configuration as an image and run what it says.
+fn started_by_buildah(desk: &Desk, tools: &Tools, name: &str) -> String {
+    let source = format!("docker://{}/configs/{name}:latest", desk.address());
+    let container = tools
+        .buildah(desk)
+        .args(["from", "--quiet", "--tls-verify=false", &source])
+        .ok();
+    let container = container.stdout.trim();
+    let inspected = tools.buildah(desk).args(["inspect", container]).ok();
+    let inspected: Value = serde_json::from_str(&inspected.stdout).unwrap();
+    let answer = tools
+        .buildah(desk)
+        .args(["run", "--isolation", "chroot", container, "--"])
+        .args(command(&inspected["OCIv1"]["config"]))
+        .ok();
+    tools.buildah(desk).args(["rm", container]).ok();
+    answer.stdout
+}
+
+#[test]
+fn image_of_packages_is_on_the_host_what_it_is_elsewhere_and_runs() {
+    const NAME: &str = "image_of_packages_is_on_the_host_what_it_is_elsewhere_and_runs";
+    let Some(tools) = Tools::find(NAME) else {
+        return;
+    };
+    let registry = Registry::start();
+    let desk = Desk::at(registry.address());
+    let image = tools.of_packages(&desk);
+    assert_eq!(image.layers().len(), 9);
+    check(&desk, &tools, &image, "good day from /usr/bin/perl\n");
+}
+
+#[test]
+fn image_that_was_built_by_commands_is_on_the_host_what_it_is_elsewhere_and_runs() {
+    const NAME: &str =
+        "image_that_was_built_by_commands_is_on_the_host_what_it_is_elsewhere_and_runs";
+    let Some(tools) = Tools::find(NAME) else {
+        return;
+    };
+    let registry = Registry::start();
+    let desk = Desk::at(registry.address());
+    let image = tools.built(&desk);
+    assert_eq!(image.layers().len(), 4);
+    check(&desk, &tools, &image, "hello\n");
+}
