@@ -1,7 +1,7 @@
 # packages: some small packages of Debian as files, of which the scenarios make container images. They go
 # to target/peers/packages and are not installed. Sourced by install.
 
-names=(busybox-static libc6 libcrypt1 passwd perl-base tzdata)
+names=(busybox-static libc6 libcrypt1 passwd perl-base)
 lacking=()
 for name in "${names[@]}"; do
     compgen -G "$peers/packages/${name}_*.deb" >/dev/null || lacking+=("$name")

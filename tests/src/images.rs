@@ -25,12 +25,14 @@ const OF_PACKAGES: [&str; 5] = [
        put busybox-static"#,
     // perl has two names; libc6 brings the loader.
     "put libc6 libcrypt1 perl-base",
-    // Set-id programs, and symbolic links by the hundred.
-    "put passwd tzdata",
-    // What was a directory is a link, a file a directory, a link a file; much is gone.
+    // Set-id programs, and symbolic links by the dozen.
+    "put passwd",
+    // What was a directory is a link, a file a directory, a link a file; much is gone. Of the directory
+    // that is a link umoci has whiteouts for all that was in it. Were one of these names behind the link
+    // too, buildah would remove it there, though a whiteout is about lower layers only.
     r#"cd "$ROOT"
-       rm -r usr/share/zoneinfo/right usr/share/zoneinfo/Europe usr/share/doc/passwd usr/share/man
-       mkdir -p opt/doc; mv usr/share/doc/perl-base/copyright opt/doc/perl; rm -r usr/share/doc; ln -s ../../opt/doc usr/share/doc
+       rm -r usr/share/man/de usr/share/man/fr/man5 usr/share/doc/passwd usr/share/lintian
+       mkdir -p opt/doc; mv usr/share/doc/perl-base/copyright opt/doc/of-perl; rm -r usr/share/doc; ln -s ../../opt/doc usr/share/doc
        echo 'print "$ENV{GREETING} from $^X\n"' >opt/greet
        rm usr/sbin/groupadd; mkdir -m 2750 usr/sbin/groupadd; echo inner >usr/sbin/groupadd/inner
        rm usr/sbin/vigr; echo "no link any more" >usr/sbin/vigr; chmod 755 usr/sbin/vigr"#,
@@ -45,8 +47,8 @@ const OF_PACKAGES: [&str; 5] = [
 
 /// What GNU tar makes a layer of that no program would leave behind: names, and a directory that hides
 /// what lower layers have there.
-const ODD: &str = r#"mkdir -p odd/usr/share/zoneinfo odd/names; cd odd
-    echo new >usr/share/zoneinfo/New; : >usr/share/zoneinfo/.wh..wh..opq
+const ODD: &str = r#"mkdir -p odd/usr/share/man odd/names; cd odd
+    echo new >usr/share/man/new; : >usr/share/man/.wh..wh..opq
     cd names
     long=$(printf 'n%.0s' $(seq 200)); mkdir -p $long/$long; echo long >$long/$long/$long
     echo a >' '; echo b >'-rf'; echo c >'new
