@@ -168,7 +168,7 @@ impl Tools {
             peers::skip(test, "the packages of tests/peers/packages.sh");
             return None;
         }
-        for program in ["skopeo", "dpkg-deb", "setcap"] {
+        for program in ["skopeo", "dpkg-deb", "setcap", "jq", "bash"] {
             find(program)?;
         }
         Some(Self {

@@ -7,15 +7,16 @@
 )]
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use deploy_spec::media_type::Compression;
 use deploy_tests::desk::Desk;
 use deploy_tests::images::{Image, Tools};
 use deploy_tests::registry::Registry;
 use deploy_tests::tree::Tree;
+use deploy_tests::wait;
 use deployctl::archive::{FlattenOptions, LayerSource, flatten};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Brings an image into the desk's registry as a configuration of this name.
 type WayIn = fn(&Desk, &Image, &str);
@@ -34,10 +35,13 @@ fn by_skopeo(desk: &Desk, image: &Image, name: &str) {
 /// Deploys a configuration with all that its layers say, and returns the tree.
 fn deploy(desk: &Desk, name: &str, script: &Path) -> Tree {
     let host = format!("hosts/{name}");
-    desk.agent_once(name, &host, script)
+    let answer = desk
+        .agent_once(name, &host, script)
         .args(["-owner", "archive", "-special-bits", "keep"])
         .args(["-xattrs", "security.capability,user.*"])
         .ok();
+    // What an image has in its environment may be secret.
+    assert!(!answer.stderr.contains("good day"), "{answer}");
     Tree::of(desk.current(&host))
 }
 
@@ -90,13 +94,60 @@ fn flattened(desk: &Desk, image: &Image) -> Tree {
     Tree::of(desk.path("flat"))
 }
 
+/// The script that the agent's README shows, which starts the image's program, and writes down what it was
+/// told.
+fn script(desk: &Desk) -> PathBuf {
+    const README: &str = include_str!("../../agent/README.md");
+    let (_, chapter) = README.split_once("## Starting an image's program").unwrap();
+    let (_, block) = chapter.split_once("```sh\n").unwrap();
+    let (shown, _) = block.split_once("```").unwrap();
+    let log = desk.path("log").display().to_string();
+    assert!(shown.contains("/var/log/project1.log"), "{shown}");
+    let shown = shown.replace("/var/log/project1.log", &log);
+    desk.write("shown.sh", shown);
+    desk.script(
+        "deploy.sh",
+        r#"cp "$STATEFILE" state.json; env -0 >variables; exec bash -e shown.sh"#,
+    )
+}
+
+/// Checks the variables that the script was given against the image's configuration.
+fn assert_variables(desk: &Desk, config: &Value) {
+    let variables = desk.read("variables");
+    let value = |name: &str| -> Value {
+        let mut variables = variables.split('\0');
+        let value = variables.find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        serde_json::from_str(value.unwrap_or_else(|| panic!("{name}: {variables:?}"))).unwrap()
+    };
+    for (name, property, empty) in [
+        ("IMAGE_ENTRYPOINT", "Entrypoint", json!([])),
+        ("IMAGE_CMD", "Cmd", json!([])),
+        ("IMAGE_ENV", "Env", json!([])),
+        ("IMAGE_USER", "User", json!("")),
+        ("IMAGE_WORKING_DIR", "WorkingDir", json!("")),
+        ("IMAGE_LABELS", "Labels", json!({})),
+        ("IMAGE_EXPOSED_PORTS", "ExposedPorts", json!({})),
+        ("IMAGE_VOLUMES", "Volumes", json!({})),
+        ("IMAGE_STOP_SIGNAL", "StopSignal", json!("")),
+    ] {
+        assert_eq!(
+            value(name),
+            *config.get(property).unwrap_or(&empty),
+            "{name}"
+        );
+    }
+}
+
 fn check(desk: &Desk, tools: &Tools, image: &Image, expected: &str) {
     let mut trees = Vec::new();
     for (way, bring) in WAYS_IN {
         bring(desk, image, way);
         let config = image.config()["config"].clone();
-        let script = desk.script("deploy.sh", r#"cp "$STATEFILE" state.json"#);
-        trees.push((way.to_owned(), deploy(desk, way, &script)));
+        trees.push((way.to_owned(), deploy(desk, way, &script(desk))));
+        assert_variables(desk, &config);
+        wait::until_true("what the script started is done", || {
+            desk.path("log").exists() && desk.read("log") == expected
+        });
         let state: Value = serde_json::from_str(&desk.read("state.json")).unwrap();
         assert_eq!(state["Image"], config);
         let target = format!("docker://{}/configs/{way}:latest", desk.address());
