@@ -57,12 +57,12 @@ fn written(directory: &Path, root: &str, config: &Value) {
     std::fs::set_permissions(directory, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
-/// Whatever is hard to write down. No newline among the arguments: systemd prints one as it prints a
-/// backslash and an n.
+/// Whatever is hard to write down. No newline and no tab among the arguments: systemd prints one as it prints a
+/// backslash and a letter.
 fn hard() -> Value {
     json!({
         "Entrypoint": ["/bin/sh", "-c", "echo \"$HOME\" '${X}' $$ 100% %n \\ \\n;"],
-        "Cmd": ["", ";", "a  b", "\ttab", "é", "-", "%%", "$", "&&", "#"],
+        "Cmd": ["", ";", "a  b", "é", "-", "%%", "$", "&&", "a#b"],
         "Env": ["PATH=/usr/bin:/bin", "A=b c \"q\" 'r' %n $X \\ \\n;#", "EMPTY=", "SPACE= ", "odd.name=x"],
         "User": "root:root",
         "WorkingDir": "/a b/100%",
@@ -98,6 +98,9 @@ fn systemd_reads_units_as_the_image_says_it() {
     let directory = tempfile::tempdir().unwrap();
     let config = hard();
     written(directory.path(), "/srv/it's 100%", &config);
+    let scratch = directory.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    std::fs::set_permissions(&scratch, PermissionsExt::from_mode(0o777)).unwrap();
     // It prints what it would start, for anyone but root, and starts nothing.
     let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let mut run = match rustix::process::geteuid().is_root() {
@@ -107,8 +110,8 @@ fn systemd_reads_units_as_the_image_says_it() {
     run = run
         .args(["--test", "--user", "--no-pager", "--unit=web.service"])
         .env("SYSTEMD_UNIT_PATH", directory.path())
-        .env("XDG_RUNTIME_DIR", directory.path())
-        .env("HOME", directory.path());
+        .env("XDG_RUNTIME_DIR", &scratch)
+        .env("HOME", &scratch);
     let answer = run.ok();
     let (_, ours) = answer.stdout.split_once("-> Unit web.service:").unwrap();
     let ours = ours.split("-> Unit ").next().unwrap();

@@ -340,7 +340,7 @@ fn bytes_depend_on_what_the_layers_hold_and_not_on_how_they_are_kept() {
     // And what was flattened stays as it is.
     let again = Place::new();
     assert_eq!(
-        flattened(&again.layers(&[one.clone()]), &options)
+        flattened(&again.layers(std::slice::from_ref(&one)), &options)
             .unwrap()
             .0,
         one
