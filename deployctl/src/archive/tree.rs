@@ -4,7 +4,7 @@
 //! A file name points to an inode: a hard link goes on naming the content that stood there
 //! when it was made, whatever a later entry puts in that place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ArchiveError, LimitKind, Limits, Rule, SpecialFiles,
@@ -58,6 +58,8 @@ pub(super) struct Tree {
     /// entry goes that way: right only if a whiteout of this layer takes the link away, wherever
     /// it stands. With the entry.
     unconfirmed: BTreeMap<NodeId, Box<[u8]>>,
+    /// Symbolic links of the present layer in whose place lower layers had a directory.
+    replacing: BTreeSet<NodeId>,
 }
 
 impl Tree {
@@ -70,6 +72,7 @@ impl Tree {
             names: 0,
             attribute_bytes: 0,
             unconfirmed: BTreeMap::new(),
+            replacing: BTreeSet::new(),
         }
     }
 
@@ -90,6 +93,7 @@ impl Tree {
 
     /// Takes note that all of a layer was merged in.
     pub(super) fn end_layer(&mut self) -> Result<(), ArchiveError> {
+        self.replacing.clear();
         match std::mem::take(&mut self.unconfirmed).pop_first() {
             None => Ok(()),
             Some((link, entry)) => {
@@ -131,7 +135,7 @@ impl Tree {
             Whiteout::None => {}
             Whiteout::Ignored => return Ok(()),
             Whiteout::Name(name) => {
-                let parent = self.find_lower_directory(parents, layer);
+                let parent = self.find_lower_directory(parents);
                 if let Some(parent) = parent.map_err(refused)? {
                     self.remove_lower(parent, name, layer);
                 }
@@ -184,6 +188,12 @@ impl Tree {
         let parent = self
             .make_directories(parents, layer, entry)
             .map_err(refused)?;
+        if matches!(what, What::Symlink(_))
+            && let Some((node, What::Directory(_))) = self.what(parent, name)
+            && self.nodes.node(node).touched != layer
+        {
+            self.replacing.insert(node);
+        }
         self.nodes.put(parent, name, what, layer);
         Ok(())
     }
@@ -280,16 +290,15 @@ impl Tree {
         self.find(names, |_| false)
     }
 
-    /// Returns the directory at the end of `names` where lower layers have one and `layer` has left
-    /// it. A link that stands in the way of a whiteout, and is of the same layer, has replaced the
-    /// directory with all that was to be removed from it: umoci writes both. What is behind the link
-    /// is not meant.
+    /// Returns the directory at the end of `names` where lower layers have one and the present one
+    /// has left it. A link of the present layer that stands in the way, and has replaced a directory
+    /// of lower layers, has replaced all that was to be removed from it: umoci writes both. What is
+    /// behind the link is not meant.
     fn find_lower_directory<'a>(
         &self,
         names: impl Iterator<Item = &'a [u8]>,
-        layer: u16,
     ) -> Result<Option<DirectoryId>, Rule> {
-        self.find(names, |link| self.nodes.node(link).touched == layer)
+        self.find(names, |link| self.replacing.contains(&link))
     }
 
     /// Finds a directory; there is none behind links that count as its end.

@@ -77,6 +77,23 @@ pub(super) fn cases(outside: &str) -> Vec<Case> {
             "a/.wh.secret",
             through,
         ),
+        accepted(
+            "whiteout-of-what-went-with-the-directory-that-is-a-link-now",
+            [
+                Tar::new().directory("a").file("a/secret", "1"),
+                link().file("a/.wh.secret", "").file("a/b/.wh.c", ""),
+            ],
+            &[&format!("a->{outside}")],
+        ),
+        refused(
+            "opaque-behind-the-link-that-replaced-the-directory",
+            [
+                Tar::new().directory("a").file("a/secret", "1"),
+                link().file("a/.wh..wh..opq", ""),
+            ],
+            "a/.wh..wh..opq",
+            through,
+        ),
         refused(
             "whiteout-of-another-name-than-the-link",
             [link(), Tar::new().file("a/secret", "x").file(".wh.b", "")],
