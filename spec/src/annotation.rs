@@ -11,6 +11,11 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 pub const TITLE: &str = "org.opencontainers.image.title";
 /// Who made the content, free text.
 pub const AUTHORS: &str = "org.opencontainers.image.authors";
+/// On a release made of an image: the reference of that image, as it was given.
+pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+/// On a release made of an image: the digest of that image's manifest, or of its configuration
+/// where it came without a manifest.
+pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// On a layer of a release: the component that the layer comes from.
 pub const COMPONENT: &str = "dev.deploytools.component";
@@ -28,3 +33,11 @@ pub const PARENT: &str = "dev.deploytools.parent";
 pub const REASON: &str = "dev.deploytools.reason";
 /// On a release: the channel that it was made for.
 pub const CHANNEL: &str = "dev.deploytools.channel";
+/// On a release made of an image: when that image was made, as the image has it.
+pub const ORIGIN_CREATED: &str = "dev.deploytools.origin-created";
+/// On a release made of an image: the title that the image had; a release has its own.
+pub const ORIGIN_TITLE: &str = "dev.deploytools.origin-title";
+/// On a release made of an image: the version that the image had; a release has its number.
+pub const ORIGIN_VERSION: &str = "dev.deploytools.origin-version";
+/// On a release made of an image: the authors that the image had; a release has its own.
+pub const ORIGIN_AUTHORS: &str = "dev.deploytools.origin-authors";

@@ -154,6 +154,12 @@ pub enum ClientError {
         /// What came, at least.
         found: u64,
     },
+    /// Content that somebody refused who saw it pass.
+    #[error("the content was refused")]
+    Content {
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// More bytes than are read into memory.
     #[error("cannot {operation}: it has more than {limit} bytes")]
     TooLarge {

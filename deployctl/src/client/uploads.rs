@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    ClientError, Progress, Repository,
+    Check, ClientError, Part, Progress, Repository,
     download::failed,
     retry::Activity,
     sessions::{Mount, Session},
@@ -34,12 +34,21 @@ pub enum Content {
         /// How many bytes it has.
         size: u64,
     },
+    /// Out of a part of an open file, whatever becomes of its name.
+    Part(Part),
     /// Out of another repository, passing through.
     Blob {
         /// The repository.
         repository: Repository,
         /// The size of the blob.
         size: u64,
+    },
+    /// Out of anywhere, seen by somebody who has a say before the last byte goes.
+    Checked {
+        /// Where from.
+        content: Box<Content>,
+        /// Who sees it.
+        check: Check,
     },
 }
 
@@ -60,6 +69,8 @@ impl Content {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File { size, .. } | Self::Blob { size, .. } => *size,
+            Self::Part(part) => part.size,
+            Self::Checked { content, .. } => content.size(),
         }
     }
 
@@ -86,6 +97,11 @@ impl Content {
                 Ok(pieces
                     .map(move |piece| piece.map_err(failed("read", &path)))
                     .boxed())
+            }
+            Self::Part(part) => Ok(part.read(offset, length).boxed()),
+            Self::Checked { content, check } => {
+                let pieces = Box::pin(content.read(digest, offset, length)).await?;
+                Ok(check.passing(pieces, offset, content.size()).boxed())
             }
             Self::Blob { repository, size } => {
                 let reader = repository.blob_from(digest, Some(*size), offset);

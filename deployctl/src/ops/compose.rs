@@ -1,6 +1,6 @@
 //! Configurations: created or replaced, one layer changed, one layer brought up to date.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deploy_spec::{
     Channel, ComponentName, ConfigurationName, LayerReference, ReleaseLayer, Version,
@@ -66,6 +66,7 @@ impl Project {
             Ok((!same).then(|| Draft {
                 layers: layers.clone(),
                 image: image.clone(),
+                annotations: BTreeMap::new(),
                 reason: reason.map(str::to_owned),
             }))
         })
@@ -100,6 +101,7 @@ impl Project {
             Ok((!same).then(|| Draft {
                 layers,
                 image: before.release.image.clone(),
+                annotations: before.release.annotations.clone(),
                 reason: reason.map(str::to_owned),
             }))
         })
@@ -167,7 +169,7 @@ fn no_such_layer(change: &LayerChange) -> OpsError {
 
 /// Layers are the same where name, version and content are; when a version was made does not
 /// change what is deployed.
-fn same_layers(left: &[ReleaseLayer], right: &[ReleaseLayer]) -> bool {
+pub(super) fn same_layers(left: &[ReleaseLayer], right: &[ReleaseLayer]) -> bool {
     let key = |layer: &ReleaseLayer| (layer.reference(), layer.digest.clone());
     left.iter().map(key).eq(right.iter().map(key))
 }

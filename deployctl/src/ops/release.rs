@@ -1,7 +1,7 @@
 //! Releases of a configuration: read from a channel, and made without locks as the module's
 //! documentation tells.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use deploy_spec::{
     Channel, ConfigurationName, Digest, Reference, Release, ReleaseLayer, ReleaseNumber, Tag,
@@ -47,6 +47,7 @@ pub struct Outcome {
 pub(super) struct Draft {
     pub(super) layers: Vec<ReleaseLayer>,
     pub(super) image: Image,
+    pub(super) annotations: BTreeMap<String, String>,
     pub(super) reason: Option<String>,
 }
 
@@ -160,6 +161,7 @@ impl Project {
             reason: draft.reason,
             layers: draft.layers,
             image: draft.image,
+            annotations: draft.annotations,
         }
     }
 

@@ -25,7 +25,12 @@ impl Image {
         Self(map)
     }
 
-    pub(super) fn parse(config: &[u8]) -> Result<(Self, Vec<Digest>), ReleaseError> {
+    /// Returns what an image configuration says beside its layers, and the digests of the
+    /// uncompressed layers, lowest first; none where it lists none.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Config`].
+    pub fn parse(config: &[u8]) -> Result<(Self, Vec<Digest>), ReleaseError> {
         let mut map: Map<String, Value> =
             serde_json::from_slice(config).map_err(ReleaseError::Config)?;
         let diff_ids = map

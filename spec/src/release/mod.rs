@@ -45,7 +45,21 @@ pub struct Release {
     pub layers: Vec<ReleaseLayer>,
     /// What the image configuration says beside its layers.
     pub image: Image,
+    /// What the manifest says beside all this, such as where an imported image is from. A key
+    /// that a release writes itself says nothing here.
+    pub annotations: BTreeMap<String, String>,
 }
+
+/// The annotations that every release writes anew, or leaves out.
+pub const WRITTEN_ANEW: [&str; 7] = [
+    annotation::TITLE,
+    annotation::VERSION,
+    annotation::CREATED,
+    annotation::AUTHORS,
+    annotation::PARENT,
+    annotation::CHANNEL,
+    annotation::REASON,
+];
 
 /// The documents of a release, to be stored as a blob and a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +93,7 @@ impl Release {
             media_type::RELEASE,
             config_descriptor,
             layers,
-            self.annotations(),
+            self.all_annotations(),
         ));
         Ok(Documents { config, manifest })
     }
@@ -133,7 +147,7 @@ impl Release {
         Ok(json::canonical(&map))
     }
 
-    fn annotations(&self) -> BTreeMap<&'static str, String> {
+    fn all_annotations(&self) -> BTreeMap<&str, String> {
         let optional = [
             (
                 annotation::VERSION,
@@ -154,7 +168,12 @@ impl Release {
             ),
             (annotation::REASON, self.reason.clone()),
         ];
-        let mut annotations = BTreeMap::from([(annotation::TITLE, self.configuration.to_string())]);
+        let others = self.annotations.iter();
+        let mut annotations: BTreeMap<&str, String> = others
+            .filter(|(key, _)| !WRITTEN_ANEW.contains(&key.as_str()))
+            .map(|(key, value)| (key.as_str(), value.clone()))
+            .collect();
+        annotations.insert(annotation::TITLE, self.configuration.to_string());
         for (key, value) in optional {
             if let Some(value) = value {
                 annotations.insert(key, value);
@@ -221,10 +240,17 @@ impl Release {
             reason: text(annotation::REASON).cloned(),
             layers,
             image,
+            annotations: without_own(&outline.annotations),
         };
         release.check_unique()?;
         Ok(release)
     }
+}
+
+fn without_own(annotations: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut others = annotations.clone();
+    others.retain(|key, _| !WRITTEN_ANEW.contains(&key.as_str()));
+    others
 }
 
 fn split(manifest: &[u8]) -> Result<(Outline, Descriptor), ReleaseError> {
@@ -267,6 +293,7 @@ mod tests {
             reason: Some("addconf".into()),
             layers: vec![layer("code", b"code"), layer("config", b"config")],
             image,
+            annotations: BTreeMap::new(),
         }
     }
 
@@ -317,8 +344,31 @@ mod tests {
         let mut environment = example();
         environment.image.set_environment(&[]);
         ids.push(id(&environment));
+        let mut annotated = example();
+        let key = annotation::BASE_NAME.to_owned();
+        annotated.annotations.insert(key, "docker://a".into());
+        ids.push(id(&annotated));
         let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
+    }
+
+    #[test]
+    fn a_release_without_other_annotations_has_the_bytes_it_always_had() {
+        let documents = example().to_documents().unwrap();
+        let expected = "65bd132819e75abcfc8bd064d0235738dd99d32743053a9f53434d9930b1ee0a";
+        assert_eq!(Digest::sha256(&documents.manifest).hex(), expected);
+    }
+
+    #[test]
+    fn annotations_of_an_image_never_stand_for_those_of_a_release() {
+        let mut release = example();
+        release.reason = None;
+        let bytes = release.to_documents().unwrap().manifest;
+        for key in WRITTEN_ANEW {
+            release.annotations.insert(key.to_owned(), "other".into());
+        }
+        assert_eq!(release.to_documents().unwrap().manifest, bytes);
+        assert_eq!(round_trip(&release).annotations, BTreeMap::new());
     }
 
     #[test]
@@ -395,8 +445,10 @@ mod tests {
             author: Option<String>,
             reason: Option<String>,
             sizes in proptest::collection::vec(any::<u64>(), 1..5),
+            annotations in proptest::collection::btree_map("[a-z]{1,8}", ".{0,8}", 0..4),
         ) {
             let mut release = example();
+            release.annotations = annotations;
             release.number = number.and_then(ReleaseNumber::new);
             release.author = author;
             release.reason = reason;

@@ -82,6 +82,7 @@ impl Memory {
             reason: None,
             layers: made,
             image: Image::new("amd64", "linux"),
+            annotations: std::collections::BTreeMap::new(),
         };
         let documents = release.to_documents().unwrap();
         self.blobs
