@@ -16,11 +16,11 @@ use super::{
 pub struct Inspected {
     /// How it is compressed.
     pub compression: Compression,
-    /// SHA-256 of its uncompressed bytes.
+    /// Digest of its uncompressed bytes, SHA-256 unless asked for otherwise.
     pub diff_id: Digest,
     /// How many uncompressed bytes there are.
     pub unpacked_size: u64,
-    /// SHA-256 of its bytes.
+    /// Digest of its bytes, SHA-256 unless asked for otherwise.
     pub digest: Digest,
     /// How many bytes there are.
     pub size: u64,
@@ -40,13 +40,26 @@ pub struct Inspected {
 /// [`ArchiveError::Trailing`], [`ArchiveError::Refused`] for headers that readers would not
 /// agree about.
 pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
+    inspect_by(input, Algorithm::Sha256, Algorithm::Sha256)
+}
+
+/// As [`inspect`], with digests of other algorithms: of the bytes as they are, and of the
+/// uncompressed ones.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_by(
+    input: impl Read,
+    digest: Algorithm,
+    diff_id: Algorithm,
+) -> Result<Inspected, ArchiveError> {
     let limits = Limits {
         bytes: u64::MAX,
         ..Limits::default()
     };
     let wanted = Wanted {
-        digest: Some(Algorithm::Sha256),
-        diff_id: Algorithm::Sha256,
+        digest: Some(digest),
+        diff_id,
     };
     let content = Content::open(input, wanted, limits.clone(), Total::default())?;
     let mut reader = TarReader::new(content, limits);

@@ -5,6 +5,7 @@
 //! * [`pack`] writes the archive of some files: the same tree gives the same digest anywhere.
 //! * [`inspect`] reads a finished archive to its end and says what it is, or refuses it.
 //! * [`flatten`] makes one archive of what several layers make together.
+//! * [`recompress`] makes the same archive compressed otherwise.
 //! * [`unpack`] puts layers on a disk, [`Layers::plan`] says what would come out.
 //! * [`Layers::describe`] keeps the hash of every file too: [`Described::changes_since`] compares
 //!   releases, [`Described::compare`] a release with a tree on a disk, which [`repair`] restores.
@@ -44,6 +45,7 @@ mod pax;
 mod plan;
 mod planned;
 mod reader;
+mod recompress;
 mod remove;
 mod repair;
 mod rules;
@@ -66,11 +68,12 @@ pub use error::{ArchiveError, LimitKind, Rule};
 pub use extended::{AttributePattern, AttributePatternError};
 pub use flatten::{FlattenOptions, Flattened, flatten};
 pub use growing::{Grower, Growing};
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, inspect_by};
 pub use limits::Limits;
 pub use pack::{PackOptions, Packed, pack};
 pub use plan::{LayerSource, Layers, Plan};
 pub use planned::{Planned, PlannedKind};
+pub use recompress::{Recompressed, recompress};
 pub use remove::remove_tree;
 pub use repair::{Extras, Repair, Repaired, repair};
 pub use rules::{Ownership, SpecialBits, SpecialFiles};

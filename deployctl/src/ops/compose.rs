@@ -49,15 +49,8 @@ impl Project {
         if layers.is_empty() {
             return Err(OpsError::NoLayers);
         }
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = layers.iter().find(|layer| !seen.insert(&layer.component)) {
-            return Err(OpsError::DuplicateComponent(twice.component.clone()));
-        }
-        let layers: Vec<ReleaseLayer> = stream::iter(layers.to_vec())
-            .map(|layer| async move { self.layer(&layer).await })
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
+        check_unique(layers.iter().map(|layer| &layer.component))?;
+        let layers = self.layers(layers).await?;
         let image = Image::new(architecture(), "linux");
         self.make_release(configuration, channel, |before| {
             let same = before.is_some_and(|shown| {
@@ -71,6 +64,19 @@ impl Project {
             }))
         })
         .await
+    }
+
+    /// Returns component versions as layers of a release, in their order.
+    ///
+    /// # Errors
+    /// [`OpsError::UnknownComponent`], [`OpsError::UnknownVersion`],
+    /// [`OpsError::NotAComponentVersion`], [`OpsError::Archive`], [`OpsError::Client`].
+    pub async fn layers(&self, layers: &[LayerReference]) -> Result<Vec<ReleaseLayer>, OpsError> {
+        stream::iter(layers.to_vec())
+            .map(|layer| async move { self.layer(&layer).await })
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
     }
 
     /// Makes the layer of a component another version; the order of layers is kept.
@@ -160,6 +166,18 @@ impl Project {
     }
 }
 
+pub(super) fn check_unique<'a>(
+    components: impl Iterator<Item = &'a ComponentName>,
+) -> Result<(), OpsError> {
+    let mut seen = BTreeSet::new();
+    for component in components {
+        if !seen.insert(component) {
+            return Err(OpsError::DuplicateComponent(component.clone()));
+        }
+    }
+    Ok(())
+}
+
 fn no_such_layer(change: &LayerChange) -> OpsError {
     OpsError::NoSuchLayer {
         configuration: change.configuration.clone(),
@@ -175,7 +193,7 @@ pub(super) fn same_layers(left: &[ReleaseLayer], right: &[ReleaseLayer]) -> bool
 }
 
 /// Returns this machine's architecture as images name it.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

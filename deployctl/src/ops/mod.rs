@@ -6,6 +6,8 @@
 //! * `publish`: [`Project::add_version`], [`Project::push`]
 //! * `compose`: [`Project::add_configuration`], [`Project::change_configuration`],
 //!   [`Project::bump_configuration`]
+//! * `import`: [`Project::plan_import`], [`Project::import_layers`],
+//!   [`Project::import_configuration`]
 //! * `show`: what there is
 //! * `signatures`: [`Project::sign_release`], [`Project::signatures`]
 //! * `delete`: what shall no longer be
@@ -33,6 +35,7 @@ mod compose;
 mod contest;
 mod delete;
 mod error;
+mod import;
 mod project;
 mod publish;
 mod release;
@@ -41,8 +44,9 @@ mod signatures;
 mod usage;
 mod version;
 
-pub use compose::{Bump, LayerChange};
+pub use compose::{Bump, LayerChange, architecture};
 pub use error::OpsError;
+pub use import::{ImageLayer, ImportedImage, ImportedLayer, PlannedLayer, Standing};
 pub use project::Project;
 pub use publish::{Added, Source};
 pub use release::{Outcome, Shown};

@@ -245,17 +245,11 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// Blobs before manifests: the configuration goes first, and the tag is written last.
     async fn put_manifest(
         &self,
         repository: &Repository,
         uploaded: bool,
     ) -> Result<Added, OpsError> {
-        let empty = Content::Bytes(Bytes::from_static(EMPTY_CONFIG));
-        let digest = Digest::sha256(EMPTY_CONFIG);
-        repository
-            .upload(&digest, &empty, &Progress::none())
-            .await?;
         let version = ComponentVersion {
             component: self.reference.component.clone(),
             version: self.reference.version.clone(),
@@ -263,19 +257,12 @@ impl<'a> Publication<'a> {
             revision: self.revision.map(str::to_owned),
             layer: self.layer.clone(),
         };
-        let tag = Reference::Tag(Tag::from(&self.reference.version));
-        let bytes = Bytes::from(version.to_manifest());
-        let put = repository
-            .put_manifest(&tag, media_type::IMAGE_MANIFEST, bytes, &Condition::Absent)
-            .await?;
-        match put {
-            Put::Stored => Ok(self.added(true, uploaded)),
+        let created = put_version(repository, &version).await?;
+        if !created {
             // Somebody was faster: with the same bytes, or not.
-            Put::Refused { .. } => {
-                self.exists().await?;
-                Ok(self.added(false, uploaded))
-            }
+            self.exists().await?;
         }
+        Ok(self.added(created, uploaded))
     }
 
     fn added(&self, created: bool, uploaded: bool) -> Added {
@@ -290,6 +277,25 @@ impl<'a> Publication<'a> {
             uploaded,
         }
     }
+}
+
+/// Writes the manifest of a version whose archive is stored, and returns whether it did: not where
+/// there is such a version. Blobs before manifests: the configuration goes first, the tag last.
+pub(super) async fn put_version(
+    repository: &Repository,
+    version: &ComponentVersion,
+) -> Result<bool, OpsError> {
+    let empty = Content::Bytes(Bytes::from_static(EMPTY_CONFIG));
+    let digest = Digest::sha256(EMPTY_CONFIG);
+    repository
+        .upload(&digest, &empty, &Progress::none())
+        .await?;
+    let tag = Reference::Tag(Tag::from(&version.version));
+    let bytes = Bytes::from(version.to_manifest());
+    let put = repository
+        .put_manifest(&tag, media_type::IMAGE_MANIFEST, bytes, &Condition::Absent)
+        .await?;
+    Ok(put == Put::Stored)
 }
 
 async fn inspect_file(path: &Path) -> Result<Inspected, OpsError> {

@@ -1,0 +1,499 @@
+//! Images as configurations: each layer a component version, with the very bytes that it has.
+//! For importers, which find the layers in whatever an image comes in.
+//!
+//! An import is planned, which changes nothing, and then carried out: bytes first, then the
+//! versions of components, then the release, and the channel last. What fails before its end
+//! leaves content that nothing names, and the next import goes on with it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, OnceLock},
+};
+
+use deploy_spec::{
+    Algorithm, Channel, ComponentName, ComponentVersion, ConfigurationName, Digest, LayerReference,
+    ReleaseLayer, annotation, component::Layer, release::Image,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    OpsError, Outcome, Project,
+    compose::{check_unique, same_layers},
+    publish::put_version,
+    release::Draft,
+    version::PARALLEL,
+};
+use crate::{
+    archive::{self, ArchiveError, Inspected},
+    client::{Check, ClientError, Content, Progress, Repository, Uploaded},
+};
+
+/// How many layers move at once.
+const LAYERS: usize = 4;
+
+/// What may differ between two imports of one image from two places.
+const ORIGIN: [&str; 3] = [
+    annotation::BASE_NAME,
+    annotation::BASE_DIGEST,
+    annotation::ORIGIN_CREATED,
+];
+
+/// A layer of an image.
+#[derive(Clone, Debug)]
+pub struct ImageLayer {
+    /// The component version that it is to become, unless there is one of the same content.
+    pub reference: LayerReference,
+    /// What the image says of it.
+    pub layer: Layer,
+    /// Where its bytes are.
+    pub content: Content,
+}
+
+/// How much of a layer the registry has.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// A component version: the one that was asked for, or one of the same content that a
+    /// configuration uses.
+    Version(Box<ComponentVersion>),
+    /// Its bytes, where they belong.
+    Stored,
+    /// Its bytes, in another repository, or they will be there once the rest is.
+    Elsewhere(Repository),
+    /// Nothing that is known of.
+    Missing,
+}
+
+/// A layer, and what is to be done about it.
+#[derive(Clone, Debug)]
+pub struct PlannedLayer {
+    /// The layer.
+    pub layer: ImageLayer,
+    /// How much of it the registry has.
+    pub standing: Standing,
+}
+
+/// A layer that has become part of a release, or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedLayer {
+    /// The layer.
+    pub layer: ReleaseLayer,
+    /// What had to be done for its bytes.
+    pub uploaded: Uploaded,
+    /// True where its component version was made.
+    pub created: bool,
+}
+
+/// An image whose layers are component versions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImportedImage {
+    /// The layers, lowest first.
+    pub layers: Vec<ReleaseLayer>,
+    /// What its configuration says beside its layers.
+    pub image: Image,
+    /// What its manifest says, and where it is from.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl PlannedLayer {
+    /// Returns the component version that the layer is or will be.
+    pub fn reference(&self) -> LayerReference {
+        match &self.standing {
+            Standing::Version(version) => LayerReference {
+                component: version.component.clone(),
+                version: version.version.clone(),
+            },
+            _ => self.layer.reference.clone(),
+        }
+    }
+
+    /// Returns how many bytes are to be sent, where no mount spares that.
+    pub fn bytes_to_send(&self) -> u64 {
+        match self.standing {
+            Standing::Missing => self.layer.layer.size,
+            _ => 0,
+        }
+    }
+}
+
+impl Project {
+    /// Finds out how much of an image's layers the registry has, and which component versions
+    /// they are: those that were asked for where they exist, or others of the same content that
+    /// a configuration uses. Changes nothing.
+    ///
+    /// `others` are the components that the release is to have beside.
+    ///
+    /// # Errors
+    /// [`OpsError::NoLayers`], [`OpsError::DuplicateComponent`], [`OpsError::VersionExists`],
+    /// [`OpsError::Archive`] for a layer that contradicts what is there, [`OpsError::Client`].
+    pub async fn plan_import(
+        &self,
+        configuration: &ConfigurationName,
+        layers: Vec<ImageLayer>,
+        others: &[LayerReference],
+    ) -> Result<Vec<PlannedLayer>, OpsError> {
+        if layers.is_empty() {
+            return Err(OpsError::NoLayers);
+        }
+        let own = layers.iter().map(|layer| &layer.reference);
+        let components = own.chain(others).map(|reference| &reference.component);
+        check_unique(components.clone())?;
+        let mut taken: BTreeSet<ComponentName> = components.cloned().collect();
+        let found: Vec<_> = stream::iter(layers.iter().map(|layer| layer.reference.clone()))
+            .map(|reference| async move { self.find_version(&reference).await })
+            .buffered(PARALLEL)
+            .try_collect()
+            .await?;
+        let shared = match found.iter().all(Option::is_some) {
+            true => BTreeMap::new(),
+            // Only saves a second version of what there is.
+            false => self.versions_in_use().await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "component versions are not shared");
+                BTreeMap::new()
+            }),
+        };
+        let mut planned: Vec<PlannedLayer> = Vec::with_capacity(layers.len());
+        let mut first: BTreeMap<Digest, ComponentName> = BTreeMap::new();
+        for (layer, own) in layers.into_iter().zip(found) {
+            let digest = &layer.layer.digest;
+            let version = match own {
+                Some(own) if own.layer.digest == *digest => Some(own),
+                Some(own) => {
+                    return Err(OpsError::VersionExists {
+                        component: layer.reference.component,
+                        version: layer.reference.version,
+                        existing: own.layer.digest,
+                    });
+                }
+                None => {
+                    let candidates = shared.get(digest).into_iter().flatten();
+                    self.find_shared(&layer, candidates, &mut taken).await?
+                }
+            };
+            let standing = match (version, first.get(digest)) {
+                (Some(version), _) => {
+                    check_diff_id(&layer, &version)?;
+                    Standing::Version(Box::new(version))
+                }
+                (None, Some(twin)) => Standing::Elsewhere(self.component(twin)),
+                (None, None) => {
+                    first.insert(digest.clone(), layer.reference.component.clone());
+                    Standing::Missing
+                }
+            };
+            planned.push(PlannedLayer { layer, standing });
+        }
+        let target = &self.configuration(configuration);
+        stream::iter(planned)
+            .map(|planned| self.look_for_bytes(planned, target))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
+    }
+
+    async fn find_shared(
+        &self,
+        layer: &ImageLayer,
+        candidates: impl Iterator<Item = &LayerReference>,
+        taken: &mut BTreeSet<ComponentName>,
+    ) -> Result<Option<ComponentVersion>, OpsError> {
+        for candidate in candidates {
+            if taken.contains(&candidate.component) {
+                continue;
+            }
+            // It may be gone from the component, or be no component version after all.
+            let Ok(Some(found)) = self.find_version(candidate).await else {
+                continue;
+            };
+            if found.layer.digest == layer.layer.digest
+                && found.layer.announced_compression() == layer.layer.announced_compression()
+            {
+                taken.insert(candidate.component.clone());
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn look_for_bytes(
+        &self,
+        mut planned: PlannedLayer,
+        target: &Repository,
+    ) -> Result<PlannedLayer, OpsError> {
+        if let Standing::Version(_) = planned.standing {
+            return Ok(planned);
+        }
+        let digest = &planned.layer.layer.digest;
+        let repository = self.component(&planned.layer.reference.component);
+        if repository.blob_size(digest).await?.is_some() {
+            planned.standing = Standing::Stored;
+        } else if let Standing::Missing = planned.standing {
+            if let Content::Blob {
+                repository: from, ..
+            } = &planned.layer.content
+                && from.shares_registry_with(&repository)
+            {
+                planned.standing = Standing::Elsewhere(from.clone());
+            } else if target.blob_size(digest).await?.is_some() {
+                planned.standing = Standing::Elsewhere(target.clone());
+            }
+        }
+        Ok(planned)
+    }
+
+    /// Brings the layers of an image into the registry, several at once, and then makes their
+    /// component versions, in this order. Idempotent.
+    ///
+    /// What is sent is checked as it passes: its digest, that it is a tar archive to its end, and
+    /// that its uncompressed bytes are those that the image says. The last bytes of what is not
+    /// are never sent. What the registry has already is taken at its word; hosts verify what
+    /// they unpack.
+    ///
+    /// `progress` gives out who is told of the layer at an index.
+    ///
+    /// # Errors
+    /// [`OpsError::Archive`] for a layer that is not what the image says, [`OpsError::Client`],
+    /// [`OpsError::VersionExists`].
+    pub async fn import_layers(
+        &self,
+        planned: &[PlannedLayer],
+        progress: impl Fn(usize) -> Progress,
+    ) -> Result<Vec<ImportedLayer>, OpsError> {
+        // What is there once the rest is comes second.
+        let (first, second): (Vec<_>, Vec<_>) = planned
+            .iter()
+            .enumerate()
+            .partition(|(_, planned)| !matches!(planned.standing, Standing::Elsewhere(_)));
+        let mut brought = BTreeMap::new();
+        for round in [first, second] {
+            let mut layers = stream::iter(round)
+                .map(|(index, planned)| {
+                    let (planned, progress) = (planned.clone(), progress(index));
+                    async move { Ok::<_, OpsError>((index, self.bring(planned, &progress).await?)) }
+                })
+                .buffer_unordered(LAYERS);
+            while let Some((index, layer)) = layers.try_next().await? {
+                brought.insert(index, layer);
+            }
+        }
+        let layers: Vec<_> = planned.iter().cloned().zip(brought.into_values()).collect();
+        stream::iter(layers)
+            .map(|(planned, brought)| self.publish(planned, brought))
+            .buffered(PARALLEL)
+            .try_collect()
+            .await
+    }
+
+    /// Makes sure that the component's repository has a layer's bytes.
+    async fn bring(
+        &self,
+        planned: PlannedLayer,
+        progress: &Progress,
+    ) -> Result<(Uploaded, Option<Inspected>), OpsError> {
+        let layer = &planned.layer.layer;
+        let repository = self.component(&planned.layer.reference.component);
+        let mounted = match &planned.standing {
+            Standing::Version(_) | Standing::Stored => {
+                progress.report(layer.size);
+                return Ok((Uploaded::Existed, None));
+            }
+            Standing::Elsewhere(from) => repository.mount(&layer.digest, Some(from.name())).await?,
+            // From wherever the registry has it.
+            Standing::Missing => repository.mount(&layer.digest, None).await?,
+        };
+        if mounted {
+            progress.report(layer.size);
+            return Ok((Uploaded::Mounted, None));
+        }
+        let what = planned.layer.reference.to_string();
+        if layer.size == 0 {
+            let source = ArchiveError::Empty;
+            return Err(OpsError::Archive { what, source });
+        }
+        let (check, inspected) = check(layer.clone());
+        let content = Content::Checked {
+            content: Box::new(planned.layer.content.clone()),
+            check,
+        };
+        let uploaded = repository.upload(&layer.digest, &content, progress).await;
+        let uploaded = uploaded.map_err(|error| refusal(error, what))?;
+        Ok((uploaded, inspected.get().cloned()))
+    }
+
+    async fn publish(
+        &self,
+        planned: PlannedLayer,
+        (uploaded, inspected): (Uploaded, Option<Inspected>),
+    ) -> Result<ImportedLayer, OpsError> {
+        let ImageLayer {
+            reference, layer, ..
+        } = planned.layer;
+        let (version, created) = match planned.standing {
+            Standing::Version(mut version) => {
+                let known = version.layer.diff_id.take();
+                version.layer.diff_id = known.or(layer.diff_id);
+                version.layer.media_type = layer.media_type;
+                (*version, false)
+            }
+            _ => {
+                let layer = match inspected {
+                    // Its bytes say how it is compressed, whatever the image said.
+                    Some(inspected) => Layer {
+                        media_type: inspected.compression.layer_media_type().to_owned(),
+                        diff_id: Some(inspected.diff_id),
+                        unpacked_size: Some(inspected.unpacked_size),
+                        ..layer
+                    },
+                    None => layer,
+                };
+                let version = ComponentVersion {
+                    component: reference.component.clone(),
+                    version: reference.version.clone(),
+                    created: Some(self.now()),
+                    revision: None,
+                    layer,
+                };
+                let repository = self.component(&reference.component);
+                match put_version(&repository, &version).await? {
+                    true => (version, true),
+                    false => (self.faster(&reference, version).await?, false),
+                }
+            }
+        };
+        Ok(ImportedLayer {
+            layer: ReleaseLayer {
+                component: version.component,
+                version: version.version,
+                created: version.created,
+                digest: version.layer.digest,
+                size: version.layer.size,
+                media_type: version.layer.media_type,
+                diff_id: version.layer.diff_id,
+                unpacked_size: version.layer.unpacked_size,
+            },
+            uploaded,
+            created,
+        })
+    }
+
+    /// Returns the version that somebody else made meanwhile, of the same content as ours.
+    async fn faster(
+        &self,
+        reference: &LayerReference,
+        ours: ComponentVersion,
+    ) -> Result<ComponentVersion, OpsError> {
+        match self.find_version(reference).await? {
+            Some(theirs) if theirs.layer.digest != ours.layer.digest => {
+                Err(OpsError::VersionExists {
+                    component: reference.component.clone(),
+                    version: reference.version.clone(),
+                    existing: theirs.layer.digest,
+                })
+            }
+            Some(theirs) => Ok(ComponentVersion {
+                created: theirs.created,
+                ..ours
+            }),
+            None => Ok(ours),
+        }
+    }
+
+    /// Makes an image the release of a configuration. Idempotent: an image of the same layers,
+    /// configuration and annotations makes none, wherever it is from this time.
+    ///
+    /// # Errors
+    /// As [`Project::add_configuration`].
+    pub async fn import_configuration(
+        &self,
+        configuration: &ConfigurationName,
+        channel: &Channel,
+        imported: &ImportedImage,
+        reason: Option<&str>,
+    ) -> Result<Outcome, OpsError> {
+        check_unique(imported.layers.iter().map(|layer| &layer.component))?;
+        self.make_release(configuration, channel, |before| {
+            let same = before.is_some_and(|shown| {
+                let release = &shown.release;
+                same_layers(&release.layers, &imported.layers)
+                    && release.image == imported.image
+                    && beside_origin(&release.annotations).eq(beside_origin(&imported.annotations))
+            });
+            Ok((!same).then(|| Draft {
+                layers: imported.layers.clone(),
+                image: imported.image.clone(),
+                annotations: imported.annotations.clone(),
+                reason: reason.map(str::to_owned),
+            }))
+        })
+        .await
+    }
+}
+
+fn beside_origin(
+    annotations: &BTreeMap<String, String>,
+) -> impl Iterator<Item = (&String, &String)> {
+    let all = annotations.iter();
+    all.filter(|(key, _)| !ORIGIN.contains(&key.as_str()))
+}
+
+fn check_diff_id(layer: &ImageLayer, version: &ComponentVersion) -> Result<(), OpsError> {
+    match (&layer.layer.diff_id, &version.layer.diff_id) {
+        (Some(expected), Some(found))
+            if expected.algorithm() == found.algorithm() && expected != found =>
+        {
+            Err(OpsError::Archive {
+                what: layer.reference.to_string(),
+                source: ArchiveError::DiffId {
+                    expected: expected.clone(),
+                    found: found.clone(),
+                },
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the check that bytes are a layer, and where it leaves what it found.
+fn check(layer: Layer) -> (Check, Arc<OnceLock<Inspected>>) {
+    let found = Arc::new(OnceLock::new());
+    let noted = found.clone();
+    let check = Check::new(move |passing| {
+        let diff_id = layer.diff_id.as_ref();
+        let diff_id = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
+        let inspected = archive::inspect_by(passing, layer.digest.algorithm(), diff_id)?;
+        verify(&layer, &inspected)?;
+        // Nobody else sets it.
+        drop(noted.set(inspected));
+        Ok(())
+    });
+    (check, found)
+}
+
+fn verify(layer: &Layer, inspected: &Inspected) -> Result<(), ArchiveError> {
+    if inspected.digest != layer.digest {
+        return Err(ArchiveError::Digest {
+            expected: layer.digest.clone(),
+            found: inspected.digest.clone(),
+        });
+    }
+    match &layer.diff_id {
+        Some(expected) if *expected != inspected.diff_id => Err(ArchiveError::DiffId {
+            expected: expected.clone(),
+            found: inspected.diff_id.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Tells content that was refused from a registry that refuses.
+fn refusal(error: ClientError, what: String) -> OpsError {
+    match error {
+        ClientError::Content { source } => match source.downcast::<ArchiveError>() {
+            Ok(source) => OpsError::Archive {
+                what,
+                source: *source,
+            },
+            Err(source) => ClientError::Content { source }.into(),
+        },
+        error => error.into(),
+    }
+}
