@@ -4,8 +4,10 @@
 
 pub mod archive;
 pub mod client;
+pub mod connect;
 pub mod layout;
 pub mod ops;
+pub mod report;
 pub mod signing;
 pub mod ssh;
 pub mod transfer;

@@ -6,7 +6,6 @@
 
 mod arguments;
 mod commands;
-mod known;
 mod printer;
 mod progress;
 mod prompt;

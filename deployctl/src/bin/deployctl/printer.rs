@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use deployctl::report::Report;
 use serde::Serialize;
 
 use crate::arguments::Output;
@@ -63,25 +64,7 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
 /// Prints why the verb failed, in one line with its causes, and a hint below it where one of
 /// them has one.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    let mut line = String::new();
-    let mut hint = None;
-    for cause in error.chain() {
-        let text = cause.to_string();
-        let (what, advice) = match text.split_once("\nhint: ") {
-            Some((what, advice)) => (what, Some(advice)),
-            None => (text.as_str(), None),
-        };
-        hint = hint.or_else(|| advice.map(str::to_owned));
-        // Some say their cause themselves.
-        if line.contains(what) {
-            continue;
-        }
-        if !line.is_empty() {
-            line.push_str(": ");
-        }
-        line.push_str(what);
-    }
-    complain(&line, hint.as_deref());
+    complain(&Report::new(error.chain()));
     match error.is::<UsageError>() {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,
@@ -108,7 +91,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     let (line, hint) = line
         .split_once("\nhint: ")
         .unwrap_or((&line, "see `deployctl --help`"));
-    complain(line, Some(hint));
+    complain(&Report {
+        line: line.to_owned(),
+        hint: Some(hint.to_owned()),
+    });
     ExitCode::from(2)
 }
 
@@ -130,20 +116,11 @@ fn one_line(error: &clap::Error) -> String {
     lines.collect::<Vec<_>>().join(" ")
 }
 
-fn complain(line: &str, hint: Option<&str>) {
-    let mut text = format!("deployctl: {}\n", visible(line));
-    if let Some(hint) = hint {
-        text.push_str(&format!("hint: {}\n", visible(hint)));
-    }
+fn complain(report: &Report) {
     // Where stderr is closed, the exit status has to do.
-    drop(io::stderr().lock().write_all(text.as_bytes()));
-}
-
-/// Shows what a terminal would obey.
-pub(crate) fn visible(text: &str) -> String {
-    let show = |character: char| match character.is_control() {
-        true => character.escape_default().to_string(),
-        false => character.to_string(),
-    };
-    text.chars().map(show).collect()
+    drop(
+        io::stderr()
+            .lock()
+            .write_all(format!("deployctl: {report}\n").as_bytes()),
+    );
 }

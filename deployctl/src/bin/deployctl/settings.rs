@@ -1,61 +1,29 @@
 //! What the flags mean together with the environment and the home directory: the one place that
 //! reads either.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::env;
 
-use anyhow::{Context as _, Result, bail};
-use deploy_spec::Fingerprint;
+use anyhow::{Context as _, Result};
 use deployctl::{
-    client::{Address, Credentials, Options, Registry},
+    client::Address,
+    connect::{Connection, KnownRegistries, Surroundings, Wanted},
     ops::Project,
-    ssh::{self, Agent, Passphrase, Signer},
+    ssh::Passphrase,
 };
 
-use crate::{
-    arguments::Global,
-    known::{self, Known},
-    printer::UsageError,
-    prompt,
-};
+use crate::{arguments::Global, printer::UsageError, prompt};
 
-/// A registry, and what is used to talk to it.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection {
-    pub(crate) address: Address,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) credentials: Credentials,
-    /// The file of the key among the credentials.
-    pub(crate) key: Option<PathBuf>,
+/// Returns what is looked up beside the flags; passphrases are asked for on the terminal.
+pub(crate) fn surroundings() -> Surroundings {
+    Surroundings {
+        variable: |name| env::var_os(name),
+        passphrase: Passphrase::new(prompt::passphrase),
+    }
 }
 
-impl Connection {
-    /// Returns the connection to a registry that `login` remembers.
-    pub(crate) fn of(known: &Known) -> Result<Self> {
-        let key = known.key.clone();
-        Ok(Self {
-            address: known.address.parse()?,
-            fingerprint: known.fingerprint,
-            credentials: match (&key, agent()) {
-                (Some(path), agent) => Credentials::Key(open(path, agent)?),
-                (None, Some(agent)) => Credentials::Agent(agent),
-                (None, None) => Credentials::Anonymous,
-            },
-            key,
-        })
-    }
-
-    /// Returns the registry.
-    pub(crate) fn registry(&self) -> Result<Registry> {
-        let options = Options {
-            credentials: self.credentials.clone(),
-            fingerprint: self.fingerprint,
-            ..Options::default()
-        };
-        Ok(Registry::new(self.address.clone(), options)?)
-    }
+/// Returns what `login` remembers.
+pub(crate) fn known() -> KnownRegistries {
+    surroundings().known()
 }
 
 /// Returns the registry that the flags mean.
@@ -66,36 +34,14 @@ pub(crate) fn address(global: &Global) -> Result<Address> {
     ))?)
 }
 
-/// Returns what the flags mean, with what `login` remembers where they leave something open: a
-/// key that was named, or else what the auth file has, or else the key that was used before, or
-/// else whatever the ssh-agent keeps.
+/// Returns what the flags mean.
 pub(crate) fn connection(global: &Global) -> Result<Connection> {
-    let address = address(global)?;
-    let known = known::recall(&address)?.unwrap_or_default();
-    let given = global.fp.as_ref().and_then(|given| given.0);
-    // Whoever writes `http://` now does not want what was pinned before.
-    let fingerprint = given.or_else(|| known.fingerprint.filter(|_| !address.is_plain_by_choice()));
-    let mut key = global.key.clone();
-    let credentials = match &key {
-        Some(path) => Credentials::Key(open(path, agent())?),
-        None => match Credentials::load(&address, |name| env::var_os(name))? {
-            Credentials::Anonymous => {
-                key = known.key;
-                match (&key, agent()) {
-                    (Some(path), agent) => Credentials::Key(open(path, agent)?),
-                    (None, Some(agent)) => Credentials::Agent(agent),
-                    (None, None) => Credentials::Anonymous,
-                }
-            }
-            stored => stored,
-        },
+    let wanted = Wanted {
+        address: address(global)?,
+        fingerprint: global.fp.as_ref().and_then(|given| given.0),
+        key: global.key.clone(),
     };
-    Ok(Connection {
-        address,
-        fingerprint,
-        credentials,
-        key,
-    })
+    Ok(Connection::find(wanted, &surroundings())?)
 }
 
 /// Returns the project that the flags mean.
@@ -108,29 +54,11 @@ pub(crate) fn project(global: &Global, author: Option<String>) -> Result<Project
 /// keeps.
 pub(crate) async fn signing_project(global: &Global, author: Option<String>) -> Result<Project> {
     let connection = connection(global)?;
-    let signer = signer(&connection).await?;
+    let signer = connection.signer(&surroundings()).await?;
     Ok(Project {
         signer: Some(signer),
         ..project_at(&connection, global, author)?
     })
-}
-
-async fn signer(connection: &Connection) -> Result<Signer> {
-    if let Credentials::Key(signer) = &connection.credentials {
-        return Ok(signer.clone());
-    }
-    let keys = match agent() {
-        Some(agent) => agent.keys().await?,
-        None => Vec::new(),
-    };
-    match &*keys {
-        [only] => Ok(only.clone()),
-        [] => bail!("there is no key to sign with\nhint: give -key FILE, or `ssh-add` one"),
-        several => bail!(
-            "the ssh-agent keeps {} keys, and it is not said which of them signs\nhint: give -key FILE; its public half is enough",
-            several.len()
-        ),
-    }
 }
 
 fn project_at(connection: &Connection, global: &Global, author: Option<String>) -> Result<Project> {
@@ -142,17 +70,6 @@ fn project_at(connection: &Connection, global: &Global, author: Option<String>) 
         signer: None,
         scratch: env::temp_dir(),
     })
-}
-
-/// Returns the SSH key in a file, whose passphrase is asked for on the terminal.
-pub(crate) fn open(path: &Path, agent: Option<Agent>) -> Result<Signer> {
-    Ok(ssh::open(path, agent, Passphrase::new(prompt::passphrase))?)
-}
-
-/// Returns the ssh-agent of this session.
-pub(crate) fn agent() -> Option<Agent> {
-    let socket = env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
-    socket.map(Agent::new)
 }
 
 /// Returns the latest time that packing may record: `SOURCE_DATE_EPOCH`, as other tools that

@@ -9,7 +9,7 @@ use deployctl::{client::AuditQuestion, ops::Project};
 
 use crate::{
     arguments::Audit,
-    printer::{Printer, visible},
+    printer::Printer,
     table::{columns, time},
 };
 
@@ -44,7 +44,10 @@ fn row(entry: &Entry) -> Vec<String> {
         story(entry),
         peer.to_owned(),
     ];
-    cells.iter().map(|cell| visible(cell)).collect()
+    cells
+        .iter()
+        .map(|cell| deployctl::report::visible(cell))
+        .collect()
 }
 
 fn who(actor: &Actor) -> String {

@@ -4,13 +4,13 @@
 use std::{collections::BTreeMap, io::Read as _};
 
 use anyhow::{Context as _, Result, bail};
+use deployctl::connect::Connection;
 use serde::Serialize;
 
 use crate::{
     arguments::{Credential, CredentialAction},
-    known,
     printer::print,
-    settings::Connection,
+    settings,
 };
 
 /// The user under which clients take a secret for a refresh token.
@@ -45,7 +45,7 @@ async fn answer(action: &CredentialAction) -> Result<Option<String>> {
     match action {
         CredentialAction::Get => get().await.map(Some),
         CredentialAction::List => {
-            let known = known::all()?;
+            let known = settings::known().all()?;
             let list = known.into_keys().map(|server| (server, TOKEN));
             let list: BTreeMap<String, &str> = list.collect();
             Ok(Some(serde_json::to_string(&list)?))
@@ -65,10 +65,10 @@ async fn get() -> Result<String> {
     let server = server.trim().to_owned();
     let host = server.split_once("://").map_or(&*server, |(_, rest)| rest);
     let host = host.split('/').next().unwrap_or_default();
-    let Some(known) = known::all()?.remove(host) else {
+    let Some(known) = settings::known().all()?.remove(host) else {
         bail!(UNKNOWN);
     };
-    let connection = Connection::of(&known)?;
+    let connection = Connection::of(&known, &settings::surroundings())?;
     let login = connection.registry()?.log_in(&[]).await?;
     let Some(refresh) = login.and_then(|login| login.refresh) else {
         bail!(UNKNOWN);

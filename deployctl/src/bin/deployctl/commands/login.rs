@@ -1,15 +1,16 @@
 //! `deployctl login [-user NAME [-password-stdin]]`
 
 use anyhow::{Context as _, Result, bail};
-use deployctl::client::{self, Credentials, Secret};
+use deployctl::{
+    client::{self, Credentials, Secret},
+    connect::{Connection, Known},
+};
 use serde::Serialize;
 
 use crate::{
     arguments::{Global, Login},
-    known::{self, Known},
     printer::Printer,
-    prompt,
-    settings::{self, Connection},
+    prompt, settings,
 };
 
 #[derive(Serialize)]
@@ -58,7 +59,7 @@ pub(super) async fn run(global: &Global, verb: &Login, printer: &Printer) -> Res
             _ => None,
         },
     };
-    known::remember(address, known)?;
+    settings::known().remember(address, known)?;
     let done = LoggedIn {
         registry: address.authority(),
         with,
@@ -72,11 +73,13 @@ pub(super) async fn run(global: &Global, verb: &Login, printer: &Printer) -> Res
 
 fn credentials(verb: &Login, connection: &Connection) -> Result<Credentials> {
     let Some(username) = verb.user.clone() else {
-        return Ok(match (&connection.credentials, settings::agent()) {
-            (Credentials::Key(key), _) => Credentials::Key(key.clone()),
-            (_, Some(agent)) => Credentials::Agent(agent),
-            (_, None) => Credentials::Anonymous,
-        });
+        return Ok(
+            match (&connection.credentials, settings::surroundings().agent()) {
+                (Credentials::Key(key), _) => Credentials::Key(key.clone()),
+                (_, Some(agent)) => Credentials::Agent(agent),
+                (_, None) => Credentials::Anonymous,
+            },
+        );
     };
     let password = match verb.password_stdin {
         true => {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use deployctl::client;
 use serde::Serialize;
 
-use crate::{arguments::Global, known, printer::Printer, settings};
+use crate::{arguments::Global, printer::Printer, settings};
 
 #[derive(Serialize)]
 struct LoggedOut {
@@ -16,7 +16,7 @@ struct LoggedOut {
 pub(super) fn run(global: &Global, printer: &Printer) -> Result<()> {
     let address = settings::address(global)?;
     let file = client::forget(&address, |name| std::env::var_os(name))?;
-    let known = known::forget(&address)?;
+    let known = settings::known().forget(&address)?;
     let done = LoggedOut {
         registry: address.authority(),
         changed: known || file.is_some(),

@@ -1,0 +1,95 @@
+//! A failure as people read it: one line with its causes, and a hint below. For the programs, which
+//! print it.
+
+use std::{error::Error, fmt};
+
+/// A failure in one line. Displayed with its hint in a line of its own, where it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What failed and why.
+    pub line: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    /// Returns the report of an error and its causes, outermost first. The outermost hint counts,
+    /// and a cause that the line says already is not repeated.
+    pub fn new<'a>(chain: impl Iterator<Item = &'a (dyn Error + 'static)>) -> Self {
+        let mut line = String::new();
+        let mut hint = None;
+        for cause in chain {
+            let text = cause.to_string();
+            let (what, advice) = match text.split_once("\nhint: ") {
+                Some((what, advice)) => (what, Some(advice)),
+                None => (text.as_str(), None),
+            };
+            hint = hint.or_else(|| advice.map(str::to_owned));
+            // Some say their cause themselves.
+            if line.contains(what) {
+                continue;
+            }
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(what);
+        }
+        Self { line, hint }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&visible(&self.line))?;
+        match &self.hint {
+            Some(hint) => write!(formatter, "\nhint: {}", visible(hint)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns text with what a terminal would obey shown instead.
+pub fn visible(text: &str) -> String {
+    let show = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Failure {
+        text: &'static str,
+        source: Option<Box<Failure>>,
+    }
+
+    fn chain(texts: &[&'static str]) -> Option<Box<Failure>> {
+        let (text, rest) = texts.split_first()?;
+        let source = chain(rest);
+        Some(Box::new(Failure { text, source }))
+    }
+
+    #[test]
+    fn causes_stand_in_one_line_and_the_outermost_hint_below() {
+        let table: [(&[&str], &str); 4] = [
+            (&["cannot push", "no room"], "cannot push: no room"),
+            (&["cannot push: no room", "no room"], "cannot push: no room"),
+            (
+                &["a", "b\nhint: do c", "d\nhint: do e"],
+                "a: b: d\nhint: do c",
+            ),
+            (&["a\u{1b}[2J"], "a\\u{1b}[2J"),
+        ];
+        for (texts, expected) in table {
+            let error = chain(texts).unwrap();
+            let first: &(dyn Error + 'static) = &*error;
+            let causes = std::iter::successors(Some(first), |&cause| cause.source());
+            assert_eq!(Report::new(causes).to_string(), expected);
+        }
+    }
+}
