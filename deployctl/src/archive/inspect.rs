@@ -8,7 +8,7 @@ use deploy_spec::{Algorithm, Digest, media_type::Compression};
 use super::{
     ArchiveError, Limits,
     decode::{Content, Total, Wanted},
-    reader::TarReader,
+    reader::{End, TarReader},
 };
 
 /// An archive that was read to its end and is one.
@@ -40,19 +40,39 @@ pub struct Inspected {
 /// [`ArchiveError::Trailing`], [`ArchiveError::Refused`] for headers that readers would not
 /// agree about.
 pub fn inspect(input: impl Read) -> Result<Inspected, ArchiveError> {
-    inspect_by(input, Algorithm::Sha256, Algorithm::Sha256)
+    let (inspected, end) = examine(input, Algorithm::Sha256, Algorithm::Sha256)?;
+    if !end.marked {
+        return Err(ArchiveError::Truncated {
+            position: inspected.unpacked_size,
+        });
+    }
+    if end.trailing > 0 {
+        return Err(ArchiveError::Trailing {
+            count: end.trailing,
+        });
+    }
+    Ok(inspected)
 }
 
-/// As [`inspect`], with digests of other algorithms: of the bytes as they are, and of the
-/// uncompressed ones.
+/// As [`inspect`], of an archive whose digests are known, by these algorithms: of the bytes as they
+/// are, and of the uncompressed ones. There the end mark may be missing, which some builders of
+/// images leave out, and anything may follow it, as when such an archive is unpacked.
 ///
 /// # Errors
-/// As [`inspect`].
-pub fn inspect_by(
+/// As [`inspect`], without the two that an archive of another digest has.
+pub fn inspect_known(
     input: impl Read,
     digest: Algorithm,
     diff_id: Algorithm,
 ) -> Result<Inspected, ArchiveError> {
+    examine(input, digest, diff_id).map(|(inspected, _)| inspected)
+}
+
+fn examine(
+    input: impl Read,
+    digest: Algorithm,
+    diff_id: Algorithm,
+) -> Result<(Inspected, End), ArchiveError> {
     let limits = Limits {
         bytes: u64::MAX,
         ..Limits::default()
@@ -66,23 +86,40 @@ pub fn inspect_by(
     while reader.next()?.is_some() {}
     let entries = reader.count();
     let (content, end) = reader.finish()?;
-    if !end.marked {
-        return Err(ArchiveError::Truncated {
-            position: content.position(),
-        });
-    }
-    if end.trailing > 0 {
-        return Err(ArchiveError::Trailing {
-            count: end.trailing,
-        });
-    }
     let (_, measured) = content.finish();
-    Ok(Inspected {
+    let inspected = Inspected {
         compression: measured.compression,
         diff_id: measured.diff_id,
         unpacked_size: measured.unpacked_size,
         digest: measured.digest.expect("a digest was wanted"),
         size: measured.size,
         entries,
-    })
+    };
+    Ok((inspected, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use deploy_spec::Digest;
+
+    use super::*;
+
+    #[test]
+    fn a_known_archive_may_end_without_its_mark() {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(4);
+        (builder.append_data(&mut header, "file", &b"one\n"[..])).unwrap();
+        let whole = builder.into_inner().unwrap();
+        let (sha256, sha512) = (Algorithm::Sha256, Algorithm::Sha512);
+        for length in [516, 1024, whole.len()] {
+            let bytes = &whole[..length];
+            let inspected = inspect_known(bytes, sha256, sha512).unwrap();
+            assert_eq!(inspected.digest, Digest::sha256(bytes));
+            assert_eq!(inspected.diff_id, Digest::of(sha512, bytes));
+            assert_eq!(inspect(bytes).is_ok(), length == whole.len());
+        }
+        let cut = inspect_known(&whole[..514], sha256, sha256);
+        assert!(matches!(cut, Err(ArchiveError::Truncated { .. })));
+    }
 }

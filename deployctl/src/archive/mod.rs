@@ -68,7 +68,7 @@ pub use error::{ArchiveError, LimitKind, Rule};
 pub use extended::{AttributePattern, AttributePatternError};
 pub use flatten::{FlattenOptions, Flattened, flatten};
 pub use growing::{Grower, Growing};
-pub use inspect::{Inspected, inspect, inspect_by};
+pub use inspect::{Inspected, inspect, inspect_known};
 pub use limits::Limits;
 pub use pack::{PackOptions, Packed, pack};
 pub use plan::{LayerSource, Layers, Plan};

@@ -459,7 +459,7 @@ fn check(layer: Layer) -> (Check, Arc<OnceLock<Inspected>>) {
     let check = Check::new(move |passing| {
         let diff_id = layer.diff_id.as_ref();
         let diff_id = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-        let inspected = archive::inspect_by(passing, layer.digest.algorithm(), diff_id)?;
+        let inspected = archive::inspect_known(passing, layer.digest.algorithm(), diff_id)?;
         verify(&layer, &inspected)?;
         // Nobody else sets it.
         drop(noted.set(inspected));

@@ -78,6 +78,7 @@ fn innermost(error: &reqwest::Error) -> String {
         cause = source;
     }
     match cause.downcast_ref::<io::Error>() {
+        Some(error) if error.kind() == io::ErrorKind::NotFound => "it does not exist".to_owned(),
         Some(error) => error.kind().to_string(),
         None => match error.source() {
             Some(_) => cause.to_string(),
