@@ -319,16 +319,6 @@ fn registry_that_is_down_or_answers_html_is_named() {
     }
 }
 
-#[test]
-fn import_of_images_says_that_it_comes_later() {
-    let program = deploy_tests::programs::Program::FromDocker.path();
-    let answer = Run::new(program)
-        .args(["-name", "project"])
-        .answer()
-        .unwrap();
-    answer.assert_is_refusal();
-}
-
 /// Answers every request with a web page, as a proxy or a wrong port does.
 struct HtmlServer {
     address: String,

@@ -57,8 +57,10 @@ pub enum Standing {
     Version(Box<ComponentVersion>),
     /// Its bytes, where they belong.
     Stored,
-    /// Its bytes, in another repository, or they will be there once the rest is.
+    /// Its bytes, in another repository.
     Elsewhere(Repository),
+    /// Nothing, but it is the same as a layer below, which will be in this repository.
+    Repeated(Repository),
     /// Nothing that is known of.
     Missing,
 }
@@ -174,7 +176,7 @@ impl Project {
                     check_diff_id(&layer, &version)?;
                     Standing::Version(Box::new(version))
                 }
-                (None, Some(twin)) => Standing::Elsewhere(self.component(twin)),
+                (None, Some(twin)) => Standing::Repeated(self.component(twin)),
                 (None, None) => {
                     first.insert(digest.clone(), layer.reference.component.clone());
                     Standing::Missing
@@ -262,7 +264,7 @@ impl Project {
         let (first, second): (Vec<_>, Vec<_>) = planned
             .iter()
             .enumerate()
-            .partition(|(_, planned)| !matches!(planned.standing, Standing::Elsewhere(_)));
+            .partition(|(_, planned)| !matches!(planned.standing, Standing::Repeated(_)));
         let mut brought = BTreeMap::new();
         for round in [first, second] {
             let mut layers = stream::iter(round)
@@ -296,7 +298,9 @@ impl Project {
                 progress.report(layer.size);
                 return Ok((Uploaded::Existed, None));
             }
-            Standing::Elsewhere(from) => repository.mount(&layer.digest, Some(from.name())).await?,
+            Standing::Elsewhere(from) | Standing::Repeated(from) => {
+                repository.mount(&layer.digest, Some(from.name())).await?
+            }
             // From wherever the registry has it.
             Standing::Missing => repository.mount(&layer.digest, None).await?,
         };

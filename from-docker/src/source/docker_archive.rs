@@ -89,7 +89,7 @@ fn read(entries: &Entries, choice: &Choice) -> Result<Parts, ImportError> {
         path: entries.path().to_owned(),
         reason,
     };
-    let missing = |name: &str| refused(format!("it has no file `{}`", name.escape_debug()));
+    let missing = |name: &str| entries.missing(name);
     let items = entries.document(MANIFEST, DOCUMENT_MAX)?;
     let items = items.ok_or_else(|| missing(MANIFEST))?;
     let items: Vec<Item> = serde_json::from_slice(&items)

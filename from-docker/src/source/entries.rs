@@ -30,6 +30,8 @@ pub(crate) struct Entries {
     file: Arc<File>,
     path: PathBuf,
     entries: Arc<HashMap<String, Entry>>,
+    /// Whether the mark at the end of archives was there.
+    is_ended: bool,
 }
 
 #[derive(Debug)]
@@ -54,18 +56,32 @@ impl Entries {
             path,
             length,
             position: 0,
+            is_ended: false,
         };
         let entries = scan.entries()?;
         Ok(Self {
             file,
             path: path.to_owned(),
             entries: Arc::new(entries),
+            is_ended: scan.is_ended,
         })
     }
 
     /// Returns what the archive is called.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the error for a file that should be there and is not.
+    pub(crate) fn missing(&self, name: &str) -> ImportError {
+        let name = name.escape_debug();
+        ImportError::NotAnArchive {
+            path: self.path.clone(),
+            reason: match self.is_ended {
+                true => format!("it has no file `{name}`"),
+                false => format!("it is cut short: it has no file `{name}`, and no end"),
+            },
+        }
     }
 
     /// Returns whether there is an entry of this name.
@@ -138,6 +154,7 @@ struct Scan<'a> {
     path: &'a Path,
     length: u64,
     position: u64,
+    is_ended: bool,
 }
 
 /// What extension headers say of the entry behind them.
@@ -222,6 +239,7 @@ impl Scan<'_> {
         }
         let block = self.bytes(self.position, BLOCK)?;
         if block.iter().all(|byte| *byte == 0) {
+            self.is_ended = true;
             return Ok(None);
         }
         let header = tar::Header::from_byte_slice(&block).clone();

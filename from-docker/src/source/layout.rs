@@ -46,10 +46,7 @@ pub(super) async fn archive(
     wanted: &Wanted,
 ) -> Result<SourceImage, ImportError> {
     if !entries.has(MARKER) {
-        return Err(ImportError::NotAnArchive {
-            path: entries.path().to_owned(),
-            reason: format!("it has no file `{MARKER}`"),
-        });
+        return Err(entries.missing(MARKER));
     }
     open(Files::Archive(entries), choice, origin, wanted).await
 }

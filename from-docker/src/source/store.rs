@@ -133,10 +133,7 @@ impl Files {
             }
             Self::Archive(entries) => {
                 let found = entries.document(INDEX, DOCUMENT_MAX)?;
-                found.ok_or_else(|| ImportError::NotAnArchive {
-                    path: entries.path().to_owned(),
-                    reason: format!("it has no file `{INDEX}`"),
-                })
+                found.ok_or_else(|| entries.missing(INDEX))
             }
         }
     }

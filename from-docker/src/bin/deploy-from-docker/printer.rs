@@ -84,7 +84,7 @@ impl Layer {
             diff_id: layer.diff_id.as_ref().map(ToString::to_string),
             content: match planned.standing {
                 Standing::Version(_) | Standing::Stored => "there",
-                Standing::Elsewhere(_) => "mount",
+                Standing::Elsewhere(_) | Standing::Repeated(_) => "mount",
                 Standing::Missing => "send",
             },
         }
