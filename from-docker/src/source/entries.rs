@@ -58,12 +58,12 @@ impl Entries {
             position: 0,
             is_ended: false,
         };
-        let entries = scan.entries()?;
+        let (entries, is_ended) = (scan.entries()?, scan.is_ended);
         Ok(Self {
             file,
             path: path.to_owned(),
             entries: Arc::new(entries),
-            is_ended: scan.is_ended,
+            is_ended,
         })
     }
 

@@ -296,17 +296,12 @@ fn names_that_do_not_fit_are_refused_with_the_way_to_choose_one() {
         ..Image::example()
     };
     desk.write("upper.tar", named("app:V1").docker_old());
-    desk.write("twice.tar", {
-        let bytes = Image::example().docker_old();
-        let items = json!([
-            {"Config": "a", "RepoTags": ["app:1"], "Layers": []},
-            {"Config": "b", "RepoTags": ["app:1"], "Layers": []},
-        ]);
-        drop(bytes);
-        Archive::new()
-            .file("manifest.json", items.to_string())
-            .tar()
-    });
+    let items = json!([
+        {"Config": "a", "RepoTags": ["app:1"], "Layers": []},
+        {"Config": "b", "RepoTags": ["app:1"], "Layers": []},
+    ]);
+    let twice = Archive::new().file("manifest.json", items.to_string());
+    desk.write("twice.tar", twice.tar());
     let table: [(&[&str], &str); 4] = [
         (&["docker-archive:upper.tar"], "hint: choose one with -name"),
         (

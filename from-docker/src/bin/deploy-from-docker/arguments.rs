@@ -168,7 +168,7 @@ mod tests {
             "--src-tls-verify=false",
             "-",
         ];
-        let line = deploy_spec::arguments::normalise(line.map(Into::into).into_iter());
+        let line = deploy_spec::arguments::normalise(line.map(Into::into));
         let arguments = Arguments::try_parse_from(line).unwrap();
         assert_eq!(arguments.image, Some(SourceReference::Stdin));
         assert_eq!(arguments.name.unwrap().as_str(), "app");
