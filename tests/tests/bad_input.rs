@@ -10,7 +10,6 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use deploy_tests::archive::Archive;
-use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::port::Port;
 use deploy_tests::registry::Registry;
