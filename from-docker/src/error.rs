@@ -156,6 +156,9 @@ pub enum ImportError {
         #[source]
         source: ArchiveError,
     },
+    /// The layers cannot become one.
+    #[error("cannot make one layer of the image's")]
+    Flatten(#[source] ArchiveError),
     /// The bytes of a stream cannot be kept.
     #[error("cannot read the archive of images from {origin}")]
     Stream {

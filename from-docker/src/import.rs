@@ -1,32 +1,17 @@
 //! From an image to the release of a configuration. Called by the program; what an image is and
 //! where its bytes are, `source` has found out.
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::PathBuf;
 
 use deploy_spec::{
-    Channel, ConfigurationName, LayerReference, ReleaseLayer, component::Layer,
-    media_type::Compression,
+    Channel, ConfigurationName, Digest, LayerReference, ReleaseLayer, media_type::Compression,
 };
 use deployctl::{
-    archive::{self, Recompressed},
-    client::{Content, Part, PartReader, Progress},
+    client::Progress,
     ops::{ImageLayer, ImportedImage, ImportedLayer, Outcome, PlannedLayer, Project},
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use crate::{
-    ImportError, names,
-    source::{SourceImage, SourceLayer},
-};
-
-/// How many layers are compressed at once: each takes a processor.
-const COMPRESSED_AT_ONCE: usize = 2;
+use crate::{ImportError, flatten::flatten, names, recompress::recompress, source::SourceImage};
 
 /// What is to become of an image.
 #[derive(Clone, Debug)]
@@ -44,8 +29,27 @@ pub struct Request {
     pub reason: Option<String>,
     /// How layers are to be compressed; as they are where it is not given.
     pub recompress: Option<Compression>,
-    /// A directory for layers that are compressed anew.
+    /// Whether the image's layers become one, compressed with gzip unless said otherwise.
+    pub flatten: bool,
+    /// A directory for layers that are made anew, and for those that they are made of.
     pub scratch: PathBuf,
+}
+
+impl Request {
+    /// Returns the component version of the layer at an index of the result.
+    fn layer(
+        &self,
+        configuration: &ConfigurationName,
+        index: usize,
+        digest: &Digest,
+    ) -> Result<LayerReference, ImportError> {
+        let prefix = self.component_prefix.as_deref();
+        let prefix = prefix.unwrap_or(configuration.as_str());
+        match self.flatten {
+            true => names::flattened(prefix, digest),
+            false => names::layer(prefix, index + 1, digest),
+        }
+    }
 }
 
 /// What an import would do.
@@ -57,6 +61,9 @@ pub struct Plan {
     pub layers: Vec<PlannedLayer>,
     /// What goes on top of them.
     pub on_top: Vec<ReleaseLayer>,
+    /// Devices and named pipes that the image has and the result has not: no host would take them.
+    /// Only where layers become one; they are in it otherwise.
+    pub left_out: u64,
     channel: Channel,
     reason: Option<String>,
     image: SourceImage,
@@ -69,14 +76,16 @@ pub struct Imported {
     pub layers: Vec<ImportedLayer>,
     /// What went on top of them.
     pub on_top: Vec<ReleaseLayer>,
+    /// What was left out, as planned.
+    pub left_out: u64,
     /// The release.
     pub outcome: Outcome,
 }
 
 impl Plan {
     /// Finds out what has to be done to make an image the release of a configuration. Changes
-    /// nothing in the registry. Layers that are to be compressed anew are, since their digests
-    /// are known only then.
+    /// nothing in the registry. Layers that are to be compressed anew, or to become one, are and
+    /// do, since their digests are known only then.
     ///
     /// # Errors
     /// [`ImportError`].
@@ -89,12 +98,10 @@ impl Plan {
             Some(name) => name.clone(),
             None => names::configuration(image.name.as_deref())?,
         };
-        let prefix = request.component_prefix.as_deref();
-        let prefix = prefix.unwrap_or(configuration.as_str());
         // Before anything is read: both may be mistyped.
         let digests = image.layers.iter().map(|layer| &layer.layer.digest);
         for (index, digest) in digests.enumerate() {
-            let own = names::layer(prefix, index + 1, digest)?;
+            let own = request.layer(&configuration, index, digest)?;
             if let Some(twice) = (request.on_top.iter()).find(|top| top.component == own.component)
             {
                 return Err(ImportError::LayerTwice(twice.clone()));
@@ -102,14 +109,19 @@ impl Plan {
         }
         project.registry.ping().await?;
         let on_top = project.layers(&request.on_top).await?;
-        if let Some(compression) = request.recompress {
+        let mut left_out = 0;
+        if request.flatten {
+            let compression = request.recompress.unwrap_or(Compression::Gzip);
+            let flat = flatten(image.layers, compression, &request.scratch).await?;
+            (image.layers, left_out) = (vec![flat.layer], flat.left_out);
+        } else if let Some(compression) = request.recompress {
             image.layers = recompress(image.layers, compression, &request.scratch).await?;
         }
         let layers = image.layers.iter().enumerate();
         let layers: Vec<ImageLayer> = layers
             .map(|(index, layer)| {
                 Ok(ImageLayer {
-                    reference: names::layer(prefix, index + 1, &layer.layer.digest)?,
+                    reference: request.layer(&configuration, index, &layer.layer.digest)?,
                     layer: layer.layer.clone(),
                     content: layer.content.clone(),
                 })
@@ -122,6 +134,7 @@ impl Plan {
             configuration,
             layers: planned,
             on_top,
+            left_out,
             channel: request.channel.clone(),
             reason: request.reason.clone(),
             image,
@@ -163,97 +176,8 @@ impl Plan {
         Ok(Imported {
             layers,
             on_top: self.on_top,
+            left_out: self.left_out,
             outcome,
         })
-    }
-}
-
-/// Compresses layers anew, as far as they are not compressed that way, each into a file without a
-/// name.
-async fn recompress(
-    layers: Vec<SourceLayer>,
-    compression: Compression,
-    scratch: &Path,
-) -> Result<Vec<SourceLayer>, ImportError> {
-    let layers = layers.into_iter().enumerate();
-    stream::iter(layers)
-        .map(|(index, layer)| recompress_layer(index + 1, layer, compression, scratch.to_owned()))
-        .buffered(COMPRESSED_AT_ONCE)
-        .try_collect()
-        .await
-}
-
-async fn recompress_layer(
-    position: usize,
-    source: SourceLayer,
-    compression: Compression,
-    scratch: PathBuf,
-) -> Result<SourceLayer, ImportError> {
-    if source.layer.announced_compression() == Some(compression) {
-        return Ok(source);
-    }
-    let failed = move |source| ImportError::Recompress { position, source };
-    let reader = reader(&source);
-    let algorithm = source.layer.digest.algorithm();
-    let made = tokio::task::spawn_blocking(move || {
-        let file = tempfile::tempfile_in(&scratch)
-            .map_err(crate::error::failed("create a file in", &scratch))?;
-        let output = io::BufWriter::with_capacity(256 * 1024, &file);
-        let made = archive::recompress(reader, algorithm, output, compression);
-        Ok::<_, ImportError>((made.map_err(failed)?, file, scratch))
-    });
-    let (made, file, scratch) = made.await??;
-    check(&source.layer, &made).map_err(failed)?;
-    let Recompressed {
-        digest,
-        size,
-        unpacked_size,
-        ..
-    } = made;
-    Ok(SourceLayer {
-        layer: Layer {
-            digest,
-            size,
-            media_type: compression.layer_media_type().to_owned(),
-            diff_id: source.layer.diff_id,
-            unpacked_size: Some(unpacked_size),
-        },
-        content: Content::Part(part(file, scratch, size)),
-    })
-}
-
-fn part(file: File, path: PathBuf, size: u64) -> Part {
-    Part {
-        file: Arc::new(file),
-        path,
-        offset: 0,
-        size,
-    }
-}
-
-/// What was compressed anew has to be what the image says; its uncompressed bytes are checked when
-/// it is sent.
-fn check(layer: &Layer, made: &Recompressed) -> Result<(), archive::ArchiveError> {
-    match made.source == layer.digest {
-        true => Ok(()),
-        false => Err(archive::ArchiveError::Digest {
-            expected: layer.digest.clone(),
-            found: made.source.clone(),
-        }),
-    }
-}
-
-/// Returns the bytes of a layer, for a blocking thread.
-fn reader(source: &SourceLayer) -> Box<dyn io::Read + Send> {
-    match &source.content {
-        Content::Part(part) => Box::new(PartReader::from(part.clone())),
-        Content::Blob { repository, size } => {
-            let pieces = repository
-                .blob(&source.layer.digest, Some(*size))
-                .into_stream();
-            let pieces = Box::pin(pieces.map_err(io::Error::other));
-            Box::new(SyncIoBridge::new(StreamReader::new(pieces)))
-        }
-        other => unreachable!("no source gives {other:?}"),
     }
 }

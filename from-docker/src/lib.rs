@@ -3,9 +3,11 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod flatten;
 mod import;
 pub mod names;
 pub mod platform;
+mod recompress;
 pub mod reference;
 pub mod source;
 pub mod unit;

@@ -37,6 +37,18 @@ pub fn layer(
     })
 }
 
+/// Returns the component version of the only layer of an image whose layers became one:
+/// `<prefix>.flat`, and the layer's hash.
+///
+/// # Errors
+/// As [`layer`].
+pub fn flattened(prefix: &str, digest: &Digest) -> Result<LayerReference, ImportError> {
+    Ok(LayerReference {
+        component: component(&format!("{prefix}.flat"))?,
+        version: version(digest),
+    })
+}
+
 fn component(name: &str) -> Result<ComponentName, ImportError> {
     name.parse()
         .map_err(|source| ImportError::ComponentName { source })

@@ -10,8 +10,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use deploy_spec::media_type::Compression;
+use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;
 use deploy_tests::images::{Image, Tools};
+use deploy_tests::programs::Program;
 use deploy_tests::registry::Registry;
 use deploy_tests::tree::Tree;
 use deploy_tests::wait;
@@ -21,8 +23,85 @@ use serde_json::{Value, json};
 /// Brings an image into the desk's registry as a configuration of this name.
 type WayIn = fn(&Desk, &Image, &str);
 
+/// A way in, by which a configuration of its name is made.
+struct Way {
+    name: &'static str,
+    bring: WayIn,
+    /// Whether the image's program is started too, in each way that there is.
+    is_started: bool,
+}
+
 /// All ways in; the tree that arrives is the same.
-const WAYS_IN: [(&str, WayIn); 1] = [("skopeo", by_skopeo)];
+const WAYS_IN: [Way; 7] = [
+    Way {
+        name: "skopeo",
+        bring: by_skopeo,
+        is_started: true,
+    },
+    Way {
+        name: "layout",
+        bring: |desk, image, name| {
+            import(desk, name, &[&image.reference()]).ok();
+        },
+        is_started: true,
+    },
+    Way {
+        name: "registry",
+        // Where the first one has brought it.
+        bring: |desk, _, name| {
+            let from = format!("docker://{}/configs/skopeo:latest", desk.address());
+            import(desk, name, &[&from]).ok();
+        },
+        is_started: false,
+    },
+    Way {
+        name: "layout-archive",
+        bring: |desk, image, name| {
+            save(desk, image, "oci-archive:layout.tar:it");
+            import(desk, name, &["oci-archive:layout.tar:it"]).ok();
+        },
+        is_started: false,
+    },
+    Way {
+        name: "docker-archive",
+        bring: |desk, image, name| {
+            save(desk, image, "docker-archive:saved.tar:it:latest");
+            import(desk, name, &["docker-archive:saved.tar"]).ok();
+        },
+        is_started: false,
+    },
+    Way {
+        name: "standard-input",
+        // What the one before has saved.
+        bring: |desk, _, name| {
+            let saved = std::fs::read(desk.path("saved.tar")).unwrap();
+            import(desk, name, &[]).input(saved).ok();
+        },
+        is_started: false,
+    },
+    Way {
+        name: "flattened",
+        bring: |desk, image, name| {
+            let arguments = [&image.reference(), "--flatten", "--recompress", "zstd"];
+            import(desk, name, &arguments).ok();
+        },
+        is_started: true,
+    },
+];
+
+/// `deploy-from-docker`, to make a configuration of this name.
+fn import(desk: &Desk, name: &str, arguments: &[&str]) -> Run {
+    desk.run(Program::FromDocker.path())
+        .env("TMPDIR", desk.home())
+        .args(arguments)
+        .args(["-name", name])
+}
+
+fn save(desk: &Desk, image: &Image, to: &str) {
+    desk.run("skopeo")
+        .args(["copy", "--quiet", &image.reference(), to])
+        .ok();
+}
 
 fn by_skopeo(desk: &Desk, image: &Image, name: &str) {
     let target = format!("docker://{}/configs/{name}:latest", desk.address());
@@ -140,8 +219,19 @@ fn assert_variables(desk: &Desk, config: &Value) {
 
 fn check(desk: &Desk, tools: &Tools, image: &Image, expected: &str) {
     let mut trees = Vec::new();
-    for (way, bring) in WAYS_IN {
+    let idle = desk.script("idle.sh", "true");
+    for Way {
+        name: way,
+        bring,
+        is_started,
+    } in WAYS_IN
+    {
         bring(desk, image, way);
+        if !is_started {
+            trees.push((way.to_owned(), deploy(desk, way, &idle)));
+            continue;
+        }
+        desk.run("rm").args(["-f", "log"]).ok();
         let config = image.config()["config"].clone();
         trees.push((way.to_owned(), deploy(desk, way, &script(desk))));
         assert_variables(desk, &config);

@@ -29,6 +29,16 @@ pub struct Part {
 }
 
 impl Part {
+    /// Returns all of an open file, which has `size` bytes.
+    pub fn whole(file: File, path: PathBuf, size: u64) -> Self {
+        Self {
+            file: Arc::new(file),
+            path,
+            offset: 0,
+            size,
+        }
+    }
+
     /// Fills a buffer from `position` of the part on, and returns with how much: less than
     /// asked for only at its end. Blocks.
     ///

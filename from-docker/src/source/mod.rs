@@ -17,10 +17,12 @@ mod registry;
 mod spool;
 mod store;
 
-use std::{collections::BTreeMap, fs::File, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fs::File, io, path::PathBuf, sync::Arc};
 
 use deploy_spec::{Digest, component::Layer, release::Image};
-use deployctl::client::{Content, Registry};
+use deployctl::client::{Content, PartReader, Registry};
+use futures::TryStreamExt as _;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use crate::{ImportError, SourceReference, reference::Choice};
 use entries::Entries;
@@ -53,6 +55,23 @@ pub struct SourceLayer {
     pub layer: Layer,
     /// Its bytes.
     pub content: Content,
+}
+
+impl SourceLayer {
+    /// Returns a reader of its bytes, for a blocking thread.
+    pub(crate) fn reader(&self) -> Box<dyn io::Read + Send> {
+        match &self.content {
+            Content::Part(part) => Box::new(PartReader::from(part.clone())),
+            Content::Blob { repository, size } => {
+                let pieces = repository
+                    .blob(&self.layer.digest, Some(*size))
+                    .into_stream();
+                let pieces = Box::pin(pieces.map_err(io::Error::other));
+                Box::new(SyncIoBridge::new(StreamReader::new(pieces)))
+            }
+            other => unreachable!("no source gives {other:?}"),
+        }
+    }
 }
 
 /// What sources need beside the name of an image.

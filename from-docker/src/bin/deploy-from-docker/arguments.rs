@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use clap::{Parser, ValueEnum, builder::FalseyValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use deploy_from_docker::{Platform, SourceReference};
 use deploy_spec::{
     Channel, ConfigurationName, Fingerprint, LayerReference, Prefix, media_type::Compression,
@@ -17,17 +17,28 @@ use deployctl::client::Address;
 /// Every flag may be written with one dash or two: -name x, --name x, -name=x. Exit status: 0 done,
 /// 1 failed, 2 wrong usage.
 #[derive(Debug, Parser)]
-#[command(name = "deploy-from-docker", version)]
+#[command(
+    name = "deploy-from-docker",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Arguments {
-    /// The image; without one, an archive is read from standard input.
-    ///
-    /// docker://[HOST[:PORT]/]PATH[:TAG|@DIGEST] in a registry;
-    /// docker-archive:FILE[:NAME] written by `docker save` or `podman save`;
-    /// oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG], an OCI image layout;
-    /// docker-daemon:NAME in the container engine of this machine;
-    /// - on standard input, as in `docker save IMAGE | deploy-from-docker`.
-    #[arg(value_name = "IMAGE", verbatim_doc_comment)]
-    pub(crate) image: Option<SourceReference>,
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+    #[command(flatten)]
+    pub(crate) import: Import,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Print a systemd unit that starts an image's program from the tree that a host has deployed
+    Unit(Unit),
+}
+
+/// The registry, and who one is there.
+#[derive(Debug, Args)]
+pub(crate) struct Target {
     /// Registry to import into: host:port, http://host[:port] or https://host[:port]
     #[arg(long, env = "DEPLOYCTL_ADDR", hide_env_values = true)]
     pub(crate) addr: Option<Given<Address>>,
@@ -45,6 +56,40 @@ pub(crate) struct Arguments {
     /// What stands before components/ and configs/ in the names of repositories
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) prefix: Prefix,
+}
+
+/// What `unit` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Unit {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Name of the configuration
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) name: ConfigurationName,
+    /// Channel of the configuration
+    #[arg(long, default_value = "latest", allow_hyphen_values = true)]
+    pub(crate) channel: Channel,
+    /// The tree on the host: a link that its script renews. /srv/NAME unless given
+    ///
+    /// A program that the image names without a directory is looked for there.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+/// What an import takes.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// The image; without one, an archive is read from standard input.
+    ///
+    /// docker://[HOST[:PORT]/]PATH[:TAG|@DIGEST] in a registry;
+    /// docker-archive:FILE[:NAME] written by `docker save` or `podman save`;
+    /// oci:DIRECTORY[:TAG] or oci-archive:FILE[:TAG], an OCI image layout;
+    /// docker-daemon:NAME in the container engine of this machine;
+    /// - on standard input, as in `docker save IMAGE | deploy-from-docker`.
+    #[arg(value_name = "IMAGE", verbatim_doc_comment)]
+    pub(crate) image: Option<SourceReference>,
+    #[command(flatten)]
+    pub(crate) target: Target,
     /// Name of the configuration to make; the image's, with . for : and /, unless given
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) name: Option<ConfigurationName>,
@@ -69,6 +114,11 @@ pub(crate) struct Arguments {
     /// Compress layers anew, which gives them other digests; they stay as they are otherwise
     #[arg(long, value_enum)]
     pub(crate) recompress: Option<Recompress>,
+    /// Make one layer of the image's, as hosts would put them together: without what later layers
+    /// remove or replace, and without devices. Compressed with gzip unless --recompress says
+    /// otherwise
+    #[arg(long)]
+    pub(crate) flatten: bool,
     /// Say what would be made and how many bytes would move, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -170,13 +220,22 @@ mod tests {
         ];
         let line = deploy_spec::arguments::normalise(line.map(Into::into));
         let arguments = Arguments::try_parse_from(line).unwrap();
-        assert_eq!(arguments.image, Some(SourceReference::Stdin));
-        assert_eq!(arguments.name.unwrap().as_str(), "app");
-        assert_eq!(arguments.layers.len(), 2);
-        assert_eq!(arguments.src_tls_verify, Some(false));
+        assert_eq!(arguments.import.image, Some(SourceReference::Stdin));
+        assert_eq!(arguments.import.name.unwrap().as_str(), "app");
+        assert_eq!(arguments.import.layers.len(), 2);
+        assert_eq!(arguments.import.src_tls_verify, Some(false));
         let bare = ["deploy-from-docker", "--src-tls-verify", "docker://a"];
         let arguments = Arguments::try_parse_from(bare).unwrap();
-        assert_eq!(arguments.src_tls_verify, Some(true));
+        assert_eq!(arguments.import.src_tls_verify, Some(true));
         assert!(Arguments::try_parse_from(["deploy-from-docker", "debian:12"]).is_err());
+    }
+
+    #[test]
+    fn unit_stands_beside_an_image() {
+        let unit = ["deploy-from-docker", "unit", "--name", "app"];
+        let verb = Arguments::try_parse_from(unit).unwrap().verb;
+        assert!(matches!(verb, Some(Verb::Unit(unit)) if unit.name.as_str() == "app"));
+        let both = ["deploy-from-docker", "-", "unit", "--name", "app"];
+        assert!(Arguments::try_parse_from(both).is_err());
     }
 }

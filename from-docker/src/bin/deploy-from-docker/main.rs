@@ -1,20 +1,24 @@
-//! `deploy-from-docker`: flags → one import → print.
+//! `deploy-from-docker`: flags → one import, or one unit → print.
 //!
 //! `arguments` is what a person may type, `settings` what that means together with the
-//! environment, `printer` and `progress` write to the terminal.
+//! environment, `printer` and `progress` write to the terminal, `tree` looks for programs.
 
 mod arguments;
 mod printer;
 mod progress;
 mod settings;
+mod tree;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser as _;
-use deploy_from_docker::{Plan, source};
+use deploy_from_docker::{
+    Plan, source,
+    unit::{UnitOptions, unit},
+};
 
-use arguments::Arguments;
+use arguments::{Arguments, Import, Unit, Verb};
 use progress::Bars;
 
 fn main() -> ExitCode {
@@ -28,7 +32,11 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return printer::failure(&anyhow::Error::new(error).context("start")),
     };
-    match runtime.block_on(import(&arguments)) {
+    let done = match &arguments.verb {
+        Some(Verb::Unit(verb)) => runtime.block_on(print_unit(verb)),
+        None => runtime.block_on(import(&arguments.import)),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // What still reads a stream that has no end is not waited for.
@@ -38,9 +46,23 @@ fn main() -> ExitCode {
     }
 }
 
-async fn import(arguments: &Arguments) -> Result<()> {
+async fn print_unit(verb: &Unit) -> Result<()> {
+    let project = settings::reading(&verb.target)?;
+    let shown = project
+        .show_configuration(&verb.name, &verb.channel)
+        .await?;
+    let root = settings::root(verb)?;
+    let has_program = |program: &std::path::Path| tree::has_program(&root, program);
+    let options = UnitOptions {
+        has_program: Some(&has_program),
+    };
+    let text = unit(&verb.name, &shown.release.image, &root, &options)?;
+    Ok(printer::text(&text)?)
+}
+
+async fn import(arguments: &Import) -> Result<()> {
     let image = settings::image(arguments)?;
-    let target = settings::target(arguments)?;
+    let target = settings::target(&arguments.target)?;
     let project = settings::project(&target, arguments).await?;
     // Before anything is read from a stream that comes once.
     project.registry.ping().await?;

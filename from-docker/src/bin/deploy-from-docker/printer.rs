@@ -51,6 +51,9 @@ struct Made {
     /// The key that signed it, where it was to be signed.
     signed: Option<String>,
     layers: Vec<Layer>,
+    /// Devices and named pipes that are in the image and not in its only layer.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
     bytes_sent: u64,
 }
 
@@ -59,7 +62,22 @@ struct Planned {
     name: String,
     dry_run: bool,
     layers: Vec<Layer>,
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
     bytes_to_send: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Returns a line that says what was left out.
+fn left_out(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        count => format!("  {count} devices and named pipes left out, which no host takes\n"),
+    }
 }
 
 impl Layer {
@@ -131,6 +149,7 @@ pub(crate) fn imported(imported: &Imported, output: Output) -> io::Result<()> {
         changed: outcome.changed,
         signed: signed.map(|signed| signed.fingerprint.to_string()),
         layers,
+        left_out: imported.left_out,
         bytes_sent,
     };
     result(&made, output, |made| {
@@ -143,6 +162,7 @@ pub(crate) fn imported(imported: &Imported, output: Output) -> io::Result<()> {
             text.push_str(&format!("signed by {key}\n"));
         }
         text.extend(made.layers.iter().map(Layer::line));
+        text.push_str(&left_out(made.left_out));
         text.push_str(&match (made.bytes_sent, made.changed) {
             (0, true) => "no layer moved\n".to_owned(),
             (0, false) => "nothing moved, nothing changed\n".to_owned(),
@@ -160,12 +180,14 @@ pub(crate) fn planned(plan: &Plan, output: Output) -> io::Result<()> {
         name: plan.configuration.to_string(),
         dry_run: true,
         layers: own.chain(on_top).collect(),
+        left_out: plan.left_out,
         bytes_to_send: plan.bytes_to_send(),
     };
     result(&planned, output, |planned| {
         let count = planned.layers.len();
         let mut text = format!("{} would be a release of {count} layers\n", planned.name);
         text.extend(planned.layers.iter().map(Layer::line));
+        text.push_str(&left_out(planned.left_out));
         text.push_str(&match planned.bytes_to_send {
             0 => "no layer would move\n".to_owned(),
             bytes => format!("{bytes} bytes would be sent\n"),
@@ -179,16 +201,20 @@ fn result<T: Serialize>(
     output: Output,
     text: impl FnOnce(&T) -> String,
 ) -> io::Result<()> {
-    let printed = match output {
-        Output::Text => text(result),
+    match output {
+        Output::Text => self::text(&text(result)),
         Output::Json => {
             let mut json = serde_json::to_string_pretty(result)?;
             json.push('\n');
-            json
+            self::text(&json)
         }
-    };
+    }
+}
+
+/// Prints a result that is a text.
+pub(crate) fn text(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    match (stdout.write_all(printed.as_bytes())).and_then(|()| stdout.flush()) {
+    match (stdout.write_all(text.as_bytes())).and_then(|()| stdout.flush()) {
         // That nobody reads to the end is no failure.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,

@@ -22,13 +22,16 @@ use deployctl::{
     ssh::Passphrase,
 };
 
-use crate::{arguments::Arguments, printer::UsageError};
+use crate::{
+    arguments::{Import, Target, Unit},
+    printer::UsageError,
+};
 
 /// Where container engines listen unless told otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
 
 /// Returns the image that is meant.
-pub(crate) fn image(arguments: &Arguments) -> Result<SourceReference> {
+pub(crate) fn image(arguments: &Import) -> Result<SourceReference> {
     match &arguments.image {
         Some(image) => Ok(image.clone()),
         None if io::stdin().is_terminal() => bail!(UsageError(
@@ -39,7 +42,7 @@ pub(crate) fn image(arguments: &Arguments) -> Result<SourceReference> {
 }
 
 /// Returns the connection to the target.
-pub(crate) fn target(arguments: &Arguments) -> Result<Connection> {
+pub(crate) fn target(arguments: &Target) -> Result<Connection> {
     let address = arguments.addr.clone().and_then(|given| given.0);
     let wanted = Wanted {
         address: address.ok_or(UsageError(
@@ -52,14 +55,14 @@ pub(crate) fn target(arguments: &Arguments) -> Result<Connection> {
 }
 
 /// Returns the project that the image is imported into.
-pub(crate) async fn project(target: &Connection, arguments: &Arguments) -> Result<Project> {
+pub(crate) async fn project(target: &Connection, arguments: &Import) -> Result<Project> {
     let signer = match arguments.sign {
         true => Some(target.signer(&surroundings()).await?),
         false => None,
     };
     Ok(Project {
         registry: target.registry()?,
-        prefix: arguments.prefix.clone(),
+        prefix: arguments.target.prefix.clone(),
         clock: jiff::Timestamp::now,
         author: arguments.author.clone().or_else(user),
         signer,
@@ -67,11 +70,32 @@ pub(crate) async fn project(target: &Connection, arguments: &Arguments) -> Resul
     })
 }
 
+/// Returns the project that releases are read of.
+pub(crate) fn reading(arguments: &Target) -> Result<Project> {
+    Ok(Project {
+        registry: target(arguments)?.registry()?,
+        prefix: arguments.prefix.clone(),
+        clock: jiff::Timestamp::now,
+        author: None,
+        signer: None,
+        scratch: env::temp_dir(),
+    })
+}
+
+/// Returns where a host has the tree.
+pub(crate) fn root(verb: &Unit) -> Result<PathBuf> {
+    let root = match &verb.root {
+        Some(root) => root.clone(),
+        None => Path::new("/srv").join(verb.name.as_str()),
+    };
+    std::path::absolute(&root).with_context(|| format!("use the root `{}`", root.display()))
+}
+
 /// Returns what the image is found with.
 pub(crate) fn source(
     image: &SourceReference,
     target: &Connection,
-    arguments: &Arguments,
+    arguments: &Import,
 ) -> Result<Surroundings> {
     let wanted = match &arguments.platform {
         Some(platform) => WantedPlatform::Exactly(platform.clone()),
@@ -93,7 +117,7 @@ pub(crate) fn source(
 }
 
 /// Returns what is to become of the image.
-pub(crate) fn request(arguments: &Arguments) -> Request {
+pub(crate) fn request(arguments: &Import) -> Request {
     Request {
         name: arguments.name.clone(),
         component_prefix: arguments.component_prefix.clone(),
@@ -101,12 +125,13 @@ pub(crate) fn request(arguments: &Arguments) -> Request {
         channel: arguments.channel.clone(),
         reason: arguments.reason.clone(),
         recompress: arguments.recompress.map(Into::into),
+        flatten: arguments.flatten,
         scratch: env::temp_dir(),
     }
 }
 
 /// Returns the registry that the image is in; where it is the target, it is talked to alike.
-fn registry(name: &ImageName, target: &Connection, arguments: &Arguments) -> Result<Registry> {
+fn registry(name: &ImageName, target: &Connection, arguments: &Import) -> Result<Registry> {
     let address = with_scheme(&name.address()?, arguments.src_tls_verify)?;
     let is_target = address.authority() == target.address.authority();
     if is_target && arguments.src_fp.is_none() && arguments.src_tls_verify.is_none() {
