@@ -7,11 +7,13 @@
 )]
 
 mod engine;
+mod flattened;
 mod image;
 mod moved;
 mod peers;
 mod refused;
 mod sources;
+mod unit;
 
 use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;

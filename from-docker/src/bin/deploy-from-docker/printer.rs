@@ -76,7 +76,9 @@ fn is_zero(count: &u64) -> bool {
 fn left_out(count: u64) -> String {
     match count {
         0 => String::new(),
-        count => format!("  {count} devices and named pipes left out, which no host takes\n"),
+        count => {
+            format!("  left out, since no host takes them: devices and named pipes, {count}\n")
+        }
     }
 }
 
