@@ -281,7 +281,7 @@ fn what_cannot_be_started_is_refused() {
             path("working directory", "/a\\"),
         ),
         (
-            json!({"Cmd": ["/x", "y".repeat(LONGEST_LINE)]}),
+            json!({"Cmd": ["/x", "y".repeat(text::LONGEST_LINE)]}),
             UnitError::TooLong("Entrypoint and Cmd"),
         ),
     ];

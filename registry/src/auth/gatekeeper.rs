@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -13,10 +12,11 @@ use jiff::Timestamp;
 use ssh_key::SshSig;
 
 use super::{
-    Grant, KnownKey, KnownKeys, LineError, LoginError, Proven, Role, Subject, TokenError, Tokens,
+    Grant, KnownKey, KnownKeys, LoginError, Proven, Sources, SourcesError, Subject, TokenError,
+    Tokens,
     entry::Door,
-    htpasswd_file, keys_file,
     passwords::Passwords,
+    sources::{self, Read},
     ssh_login::{self, Used},
 };
 
@@ -28,70 +28,6 @@ const REFRESH_LIFE: Duration = Duration::from_secs(3600);
 const PASSWORD_REFRESH_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// How long it may take to sign.
 const NONCE_LIFE: Duration = Duration::from_secs(60);
-
-/// Where keys and users are, and what nobody in particular may do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
-    /// Keys of those who read and write.
-    pub operators: Option<PathBuf>,
-    /// Keys of those who read.
-    pub services: Option<PathBuf>,
-    /// Users and what their passwords are checked against, each with what he may do.
-    pub users: Option<PathBuf>,
-    /// What is done without any key.
-    pub anonymous: Option<Role>,
-}
-
-impl Sources {
-    /// Returns the files that there are.
-    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        let files = [&self.operators, &self.services, &self.users];
-        files.into_iter().flatten()
-    }
-}
-
-/// Why a file of keys or users is of no use.
-#[derive(Debug, thiserror::Error)]
-pub enum SourcesError {
-    /// It cannot be read.
-    #[error("cannot read who is known from `{}`", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A line of it is wrong.
-    #[error("cannot use `{}`", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Which, and what is wrong.
-        source: LineError,
-    },
-    /// Nobody is in it.
-    #[error("no key is in `{}`, so nobody could use it\nhint: put public keys there, one a line, as in `~/.ssh/authorized_keys`", path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Nobody is in it.
-    #[error("no user is in `{}`, so nobody could use it\nhint: `htpasswd -B` adds one", path.display())]
-    NoUsers {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Somebody would have two roles.
-    #[error("key `{key}` is in `{}` and in `{}`: it can be in one of them only", operators.display(), services.display())]
-    Both {
-        /// The key.
-        key: Fingerprint,
-        /// Where it may write.
-        operators: PathBuf,
-        /// Where it may read.
-        services: PathBuf,
-    },
-}
 
 /// Everybody who is known at one time.
 #[derive(Debug, Default)]
@@ -131,6 +67,19 @@ impl fmt::Display for Caller {
 }
 
 impl Known {
+    fn read(sources: &Sources) -> Result<Self, SourcesError> {
+        let Read {
+            keys,
+            passwords,
+            anonymous,
+        } = sources::read(sources)?;
+        Ok(Self {
+            keys,
+            passwords,
+            anonymous,
+        })
+    }
+
     fn caller(&self, subject: &Subject) -> Caller {
         let comment = match subject {
             Subject::Key(fingerprint) => self.keys.get(fingerprint).map(|key| key.comment.clone()),
@@ -203,7 +152,7 @@ impl Gatekeeper {
     /// # Errors
     /// [`SourcesError`].
     pub fn new(tokens: Tokens, names: Names, sources: &Sources) -> Result<Self, SourcesError> {
-        let known = RwLock::new(Arc::new(read(sources)?));
+        let known = RwLock::new(Arc::new(Known::read(sources)?));
         Ok(Self {
             tokens,
             names,
@@ -219,7 +168,7 @@ impl Gatekeeper {
     /// # Errors
     /// [`SourcesError`]; everything stays as it is then.
     pub fn reload(&self, sources: &Sources) -> Result<(), SourcesError> {
-        let known = Arc::new(read(sources)?);
+        let known = Arc::new(Known::read(sources)?);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
@@ -344,70 +293,12 @@ impl Gatekeeper {
     }
 }
 
-fn read(sources: &Sources) -> Result<Known, SourcesError> {
-    let mut keys = read_keys(sources.operators.as_deref(), Role::Write)?;
-    let services = read_keys(sources.services.as_deref(), Role::Read)?;
-    for (fingerprint, key) in services {
-        if keys.insert(fingerprint, key).is_some() {
-            return Err(SourcesError::Both {
-                key: fingerprint,
-                operators: sources.operators.clone().unwrap_or_default(),
-                services: sources.services.clone().unwrap_or_default(),
-            });
-        }
-    }
-    Ok(Known {
-        keys,
-        passwords: read_users(sources.users.as_deref())?,
-        anonymous: sources.anonymous.map(Grant::of),
-    })
-}
-
-fn read_keys(path: Option<&Path>, role: Role) -> Result<KnownKeys, SourcesError> {
-    let Some(path) = path else {
-        return Ok(KnownKeys::new());
-    };
-    let keys = read_file(path, |text| keys_file::parse(text, role))?;
-    let path = path.to_owned();
-    match keys.is_empty() {
-        true => Err(SourcesError::Empty { path }),
-        false => Ok(keys),
-    }
-}
-
-fn read_users(path: Option<&Path>) -> Result<Passwords, SourcesError> {
-    let Some(path) = path else {
-        return Ok(Passwords::default());
-    };
-    let users = read_file(path, htpasswd_file::parse)?;
-    let path = path.to_owned();
-    match users.is_empty() {
-        true => Err(SourcesError::NoUsers { path }),
-        false => Ok(Passwords::of(users)),
-    }
-}
-
-fn read_file<T>(
-    path: &Path,
-    parse: impl Fn(&str) -> Result<T, LineError>,
-) -> Result<T, SourcesError> {
-    let owned = || path.to_owned();
-    let text = std::fs::read_to_string(path).map_err(|source| SourcesError::File {
-        path: owned(),
-        source,
-    })?;
-    parse(&text).map_err(|source| SourcesError::Line {
-        path: owned(),
-        source,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
-    use crate::identity::Identity;
+    use crate::{auth::Role, identity::Identity};
 
     const ED25519: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q";

@@ -6,6 +6,7 @@
 //!   options      what lines of both may have
 //! grant          what somebody may do, of what is asked for
 //! gatekeeper     all of it together, as requests ask it
+//!   sources      the files, read together
 //!   ssh_login    whether somebody has the key that he says he has
 //!   passwords    whether somebody knows his password
 //!   entry        who is let in, and what becomes of others
@@ -23,15 +24,17 @@ mod keys_file;
 mod options;
 mod passwords;
 mod seen;
+mod sources;
 mod ssh_login;
 mod tokens;
 
-pub use gatekeeper::{Caller, Gatekeeper, Names, Permit, Sources, SourcesError};
+pub use gatekeeper::{Caller, Gatekeeper, Names, Permit};
 pub use grant::{Grant, Pattern, Role};
 pub use htpasswd_file::{KnownUser, KnownUsers, parse as parse_users};
 pub use keys_file::{KnownKey, KnownKeys, parse as parse_keys};
 pub use options::{Fault, LineError};
 pub use passwords::Password;
+pub use sources::{Sources, SourcesError};
 pub use ssh_login::LoginError;
 pub use tokens::{Proven, Subject, TokenError, Tokens};
 
