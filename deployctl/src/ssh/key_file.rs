@@ -9,9 +9,9 @@ use std::{
     sync::Arc,
 };
 
-use ssh_key::{Algorithm, PrivateKey, PublicKey};
+use ssh_key::{Algorithm, PublicKey};
 
-use super::{Agent, Signer, SshError};
+use super::{Agent, Signer, SshError, ecdsa};
 use crate::client::Secret;
 
 /// More than any key has.
@@ -61,7 +61,7 @@ pub fn open(path: &Path, agent: Option<Agent>, passphrase: Passphrase) -> Result
     if let Ok(public) = PublicKey::from_openssh(text.trim()) {
         return elsewhere(agent, public);
     }
-    let key = PrivateKey::from_openssh(&text).map_err(|_| SshError::NoKey { path: owned() })?;
+    let key = ecdsa::parse(&text).map_err(|_| SshError::NoKey { path: owned() })?;
     let mode = mode(path)?;
     if mode & 0o077 != 0 {
         let path = owned();

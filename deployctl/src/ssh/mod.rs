@@ -5,10 +5,12 @@
 //! signer    a key, and what is signed with it (SSHSIG)
 //! key_file  a key in a file, maybe behind a passphrase
 //! rsa       what a library cannot sign
+//! ecdsa     what it cannot read
 //! agent     keys that a program of its own keeps
 //! ```
 
 mod agent;
+mod ecdsa;
 mod error;
 mod key_file;
 mod rsa;

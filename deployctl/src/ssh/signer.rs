@@ -9,7 +9,7 @@ use std::{
 use deploy_spec::Fingerprint;
 use ssh_key::{HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 
-use super::{Agent, Passphrase, SshError, rsa};
+use super::{Agent, Passphrase, SshError, ecdsa, rsa};
 
 /// An SSH key that can sign. Cheap to clone; a passphrase is asked for once, when it is needed.
 #[derive(Clone)]
@@ -163,7 +163,7 @@ impl Signer {
         let Some(typed) = passphrase.ask(&path) else {
             return Err(SshError::NoPassphrase { path });
         };
-        let found = key.decrypt(typed.reveal());
+        let found = ecdsa::decrypt(key, typed.reveal());
         let found = found.map_err(|_| SshError::WrongPassphrase { path })?;
         Ok(unlocked.get_or_init(|| found).clone())
     }
