@@ -119,7 +119,7 @@ impl Jobs {
     /// Does a round of collection, behind the one that is under way.
     ///
     /// # Errors
-    /// As [`collect`].
+    /// As [`collect`](super::collect).
     pub async fn collect(
         &self,
         gc: &Gc,
