@@ -16,6 +16,7 @@ use super::{
     guesses::{Guesses, Verdict},
     ssh_login,
 };
+use crate::store::causes;
 
 /// How long a password waits to be checked where many are.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -110,6 +111,8 @@ pub(crate) enum Denied {
     HeldOff(Duration),
     /// Too many want to be let in at this moment.
     Busy(Duration),
+    /// It cannot be noted that what he proves himself with is used up.
+    Unnoted,
 }
 
 /// Holds back who guesses, and how many passwords are checked at once.
@@ -157,10 +160,7 @@ impl Gatekeeper {
             Proof::Signature {
                 statement,
                 signature,
-            } => {
-                let subject = self.login(statement, signature, time);
-                subject.map(Proven::from).map_err(Fault::from)
-            }
+            } => self.signature(statement, signature, time).await?,
         };
         let known = proven.and_then(|proven| match self.grant(&proven, time) {
             Some(_) => Ok(proven),
@@ -184,6 +184,28 @@ impl Gatekeeper {
                 Verdict::Answered(wait) => Err(Denied::Refused { fault, wait }),
                 Verdict::Refused(again) => Err(Denied::HeldOff(again)),
             },
+        }
+    }
+
+    /// Returns who has the key that made a signature, which is good for this once.
+    async fn signature(
+        &self,
+        statement: &Statement<'_>,
+        signature: &str,
+        now: Timestamp,
+    ) -> Result<Result<Proven, Fault>, Denied> {
+        let (subject, expires) = match self.signer(statement, signature, now) {
+            Ok(signer) => signer,
+            Err(wrong) => return Ok(Err(wrong.into())),
+        };
+        match self.nonces.first(statement.nonce, expires, now).await {
+            Ok(true) => Ok(Ok(subject.into())),
+            Ok(false) => Ok(Err(LoginError::Nonce.into())),
+            Err(error) => {
+                let cause = causes(&error);
+                tracing::error!(cause, "cannot note that the nonce of a login is used");
+                Err(Denied::Unnoted)
+            }
         }
     }
 
@@ -234,10 +256,10 @@ mod tests {
     use std::{fs, path::PathBuf};
 
     use super::{
-        super::{Role, Sources, Tokens},
+        super::{Role, Sources, Tokens, UsedNonces},
         *,
     };
-    use crate::identity::Identity;
+    use crate::{identity::Identity, store::Store};
 
     /// What crypt(3) makes of `secret`, and of 72 times `x`.
     const SECRET: &str = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW";
@@ -263,7 +285,8 @@ mod tests {
             };
             let names = Box::new(|name: &str| name == "localhost:2022");
             let tokens = Tokens::of(&Identity::generate());
-            let gatekeeper = Gatekeeper::new(tokens, names, &sources).unwrap();
+            let nonces = UsedNonces::of(&Store::memory(), false);
+            let gatekeeper = Gatekeeper::new(tokens, names, nonces, &sources).unwrap();
             Self {
                 _directory: directory,
                 path,

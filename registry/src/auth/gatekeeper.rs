@@ -13,11 +13,11 @@ use ssh_key::SshSig;
 
 use super::{
     Grant, KnownKey, KnownKeys, LoginError, Proven, Sources, SourcesError, Subject, TokenError,
-    Tokens,
+    Tokens, UsedNonces,
     entry::Door,
     passwords::Passwords,
     sources::{self, Read},
-    ssh_login::{self, Used},
+    ssh_login,
 };
 
 /// How long a token for requests is good: a request that has begun goes on, whatever it takes.
@@ -140,23 +140,28 @@ pub type Names = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// Knows who may do what.
 pub struct Gatekeeper {
     tokens: Tokens,
-    used: Used,
+    pub(super) nonces: UsedNonces,
     names: Names,
     known: RwLock<Arc<Known>>,
     pub(super) door: Door,
 }
 
 impl Gatekeeper {
-    /// Returns one who knows everybody in the files.
+    /// Returns one who knows everybody in the files, and notes there which nonces were used.
     ///
     /// # Errors
     /// [`SourcesError`].
-    pub fn new(tokens: Tokens, names: Names, sources: &Sources) -> Result<Self, SourcesError> {
+    pub fn new(
+        tokens: Tokens,
+        names: Names,
+        nonces: UsedNonces,
+        sources: &Sources,
+    ) -> Result<Self, SourcesError> {
         let known = RwLock::new(Arc::new(Known::read(sources)?));
         Ok(Self {
             tokens,
             names,
-            used: Used::default(),
+            nonces,
             known,
             door: Door::default(),
         })
@@ -217,16 +222,18 @@ impl Gatekeeper {
         (self.tokens.nonce(now, NONCE_LIFE), NONCE_LIFE)
     }
 
-    /// Returns who signed a statement, where that is somebody who is known, and just now.
+    /// Returns who signed a statement, where that is somebody who is known, and just now; and until
+    /// when its nonce is good, which is for the caller to use up: last, so that nobody without a key
+    /// uses one up.
     ///
     /// # Errors
     /// [`LoginError`].
-    pub fn login(
+    pub(super) fn signer(
         &self,
         statement: &Statement<'_>,
         signature: &str,
         now: Timestamp,
-    ) -> Result<Subject, LoginError> {
+    ) -> Result<(Subject, Timestamp), LoginError> {
         if !(self.names)(statement.registry) {
             return Err(LoginError::Elsewhere);
         }
@@ -236,11 +243,7 @@ impl Gatekeeper {
         let signer = ssh_login::signer(&signature).ok_or(LoginError::NoSignature)?;
         let key = self.key(&signer).ok_or(LoginError::Wrong)?;
         ssh_login::prove(&key, statement, &signature, now)?;
-        // Last, so that nobody without a key uses one up.
-        match self.used.first(statement.nonce, expires, now) {
-            true => Ok(Subject::Key(signer)),
-            false => Err(LoginError::Nonce),
-        }
+        Ok((Subject::Key(signer), expires))
     }
 
     /// Returns a token that others can be had with; nobody in particular needs none.
@@ -298,7 +301,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{auth::Role, identity::Identity};
+    use crate::{auth::Role, identity::Identity, store::Store};
 
     const ED25519: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q";
@@ -324,7 +327,9 @@ mod tests {
 
         fn gatekeeper(&self) -> Result<Gatekeeper, SourcesError> {
             let names = Box::new(|name: &str| name == "localhost:2022");
-            Gatekeeper::new(Tokens::of(&Identity::generate()), names, &self.sources)
+            let tokens = Tokens::of(&Identity::generate());
+            let nonces = UsedNonces::of(&Store::memory(), false);
+            Gatekeeper::new(tokens, names, nonces, &self.sources)
         }
     }
 

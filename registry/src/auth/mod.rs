@@ -8,6 +8,7 @@
 //! gatekeeper     all of it together, as requests ask it
 //!   sources      the files, read together
 //!   ssh_login    whether somebody has the key that he says he has
+//!   nonces       that he says it for the first time
 //!   passwords    whether somebody knows his password
 //!   entry        who is let in, and what becomes of others
 //!   guesses      whether somebody tries out what he does not know
@@ -21,6 +22,7 @@ mod grant;
 mod guesses;
 mod htpasswd_file;
 mod keys_file;
+mod nonces;
 mod options;
 mod passwords;
 mod seen;
@@ -32,6 +34,7 @@ pub use gatekeeper::{Caller, Gatekeeper, Names, Permit};
 pub use grant::{Grant, Pattern, Role};
 pub use htpasswd_file::{KnownUser, KnownUsers, parse as parse_users};
 pub use keys_file::{KnownKey, KnownKeys, parse as parse_keys};
+pub use nonces::UsedNonces;
 pub use options::{Fault, LineError};
 pub use passwords::Password;
 pub use sources::{Sources, SourcesError};

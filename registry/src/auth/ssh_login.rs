@@ -1,10 +1,4 @@
-//! Whether somebody has the SSH key that he says he has. Pure, but for nonces that were used; asked
-//! by the token endpoint.
-
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
+//! Whether somebody has the SSH key that he says he has. Pure; asked by `gatekeeper`.
 
 use deploy_spec::{
     Fingerprint,
@@ -23,8 +17,6 @@ const TOUCHED: u8 = 0x01;
 const VERIFIED: u8 = 0x04;
 /// Behind the signature itself: a byte of flags and a counter.
 const FLAGS_FROM_END: usize = 5;
-/// Nonces that are remembered at the most; more people do not log in within a minute.
-const NONCES: usize = 100_000;
 
 /// Why a signature proves nothing. Clients are told the same whatever it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,21 +77,5 @@ pub(super) fn prove(
     match lacks(key.touch, TOUCHED) || lacks(key.verify, VERIFIED) {
         true => Err(LoginError::Untouched),
         false => Ok(()),
-    }
-}
-
-/// Nonces that were used, until they expire.
-#[derive(Debug, Default)]
-pub(super) struct Used(Mutex<HashMap<String, Timestamp>>);
-
-impl Used {
-    /// Takes note that a nonce is used, and returns whether it was not before.
-    pub(super) fn first(&self, nonce: &str, expires: Timestamp, now: Timestamp) -> bool {
-        let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= NONCES {
-            used.retain(|_, expires| *expires > now);
-        }
-        // Where so many come at once, nobody gets in for a minute rather than one of them twice.
-        used.len() < NONCES && used.insert(nonce.to_owned(), expires).is_none()
     }
 }

@@ -5,7 +5,7 @@ use std::{io, path::Path, sync::Arc};
 use anyhow::{Context as _, Result};
 use deploy_registry::{
     AccessFormat, AccessLog, Limiter,
-    auth::{Gatekeeper, Tokens},
+    auth::{Gatekeeper, Tokens, UsedNonces},
     serve,
     server::Mode,
     store::Location,
@@ -85,7 +85,8 @@ async fn run_until_stopped(mut settings: Settings, mut reload: Reload) -> Result
     let names = trust::known_names(&settings.identity, &identity, &tls);
     settings.server.tls = Some(tls);
     if let People::Known(sources) = &settings.people {
-        let gatekeeper = Arc::new(Gatekeeper::new(Tokens::of(&identity), names, sources)?);
+        let (tokens, nonces) = (Tokens::of(&identity), UsedNonces::of(&store, read_only));
+        let gatekeeper = Arc::new(Gatekeeper::new(tokens, names, nonces, sources)?);
         reload.people = Some((gatekeeper.clone(), sources.clone()));
         settings.server.gatekeeper = Some(gatekeeper);
     }

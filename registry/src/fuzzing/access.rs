@@ -6,7 +6,7 @@ use http::header;
 use super::{RUNTIME, read_request, registry::Registry};
 use crate::{
     Store,
-    auth::{Gatekeeper, Role, Sources, Tokens, parse_keys, parse_users},
+    auth::{Gatekeeper, Role, Sources, Tokens, UsedNonces, parse_keys, parse_users},
     identity::Identity,
 };
 
@@ -44,9 +44,11 @@ pub fn strangers(input: &[u8]) {
         const REQUESTS_MAX: usize = 4;
         let tokens = Tokens::of(&Identity::generate());
         let names = Box::new(|_: &str| true);
-        let gatekeeper = Gatekeeper::new(tokens, names, &Sources::default());
+        let store = Store::memory();
+        let nonces = UsedNonces::of(&store, false);
+        let gatekeeper = Gatekeeper::new(tokens, names, nonces, &Sources::default());
         let gatekeeper = gatekeeper.expect("there are no files");
-        let registry = Registry::guarded(Store::memory(), gatekeeper);
+        let registry = Registry::guarded(store, gatekeeper);
         let mut rest = input;
         for _ in 0..REQUESTS_MAX {
             let end = (rest.windows(SEPARATOR.len())).position(|window| window == SEPARATOR);

@@ -133,8 +133,8 @@ pub(crate) fn concluded(
             let why = "too many logins of this client failed";
             (StatusCode::TOO_MANY_REQUESTS, why.to_owned())
         }
-        // Whoever it was, the registry had too much to do.
-        Err(Denied::Busy(_)) => return,
+        // Whoever it was, it was the registry that could not.
+        Err(Denied::Busy(_) | Denied::Unnoted) => return,
     };
     let reason = match proof.claimed() {
         Some(claimed) => format!("{why}: somebody who says that he is {claimed}"),

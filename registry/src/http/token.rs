@@ -2,7 +2,10 @@
 //! (GET with a password or nothing, POST with a refresh token or a password), and by the signature of
 //! an SSH key.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use axum::{
     extract::{Request, State},
@@ -36,6 +39,9 @@ use crate::{
 const FORM_MAX: usize = 256 << 10;
 /// What everybody is told who is not let in, whatever is wrong: nobody learns who is known.
 const WRONG: &str = "this is nobody whom the registry knows, or the password is wrong, or its proof has expired or was used before";
+
+/// How long somebody waits whose login could not be noted.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Whether this path is the endpoint's, or below it.
 pub(crate) fn is_route(path: &str) -> bool {
@@ -209,6 +215,10 @@ async fn token(
             let message = "the registry checks too many passwords at the moment";
             Err(ApiError::busy(again, message))
         }
+        Err(Denied::Unnoted) => {
+            let message = "the registry's storage does not answer at the moment, and a login by key is noted there";
+            Err(ApiError::busy(AGAIN, message))
+        }
     }
 }
 
@@ -226,6 +236,7 @@ fn concluded(app: &App, client: &Client, proof: &Proof<'_>, entered: &Result<Pro
         Err(Denied::Refused { .. }) => LoginOutcome::Failed,
         Err(Denied::HeldOff(_)) => LoginOutcome::HeldOff,
         Err(Denied::Busy(_)) => LoginOutcome::Busy,
+        Err(Denied::Unnoted) => LoginOutcome::Unnoted,
     };
     app.metrics().logins().concluded(kind, outcome);
     let kind = kind.name();
@@ -244,6 +255,8 @@ fn concluded(app: &App, client: &Client, proof: &Proof<'_>, entered: &Result<Pro
         Err(Denied::Busy(_)) => {
             tracing::warn!(%client, kind, claimed, "not let in: too many passwords are checked at once");
         }
+        // The reason was logged where it came up.
+        Err(Denied::Unnoted) => {}
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::{
     sync::{Mutex, watch},
     time::MissedTickBehavior,
@@ -176,6 +176,9 @@ const AUDIT: &str = "audit";
 /// Many small objects of the audit log are put together at least so often.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
+/// Nonces of logins are kept so much longer than they are good, for clocks that are behind.
+const NONCES_KEPT: SignedDuration = SignedDuration::from_mins(10);
+
 /// Does upkeep now and then until the server stops. What fails is logged and tried again in the
 /// next round.
 pub(crate) async fn run(jobs: Jobs) {
@@ -230,6 +233,12 @@ async fn round(jobs: &Jobs) {
                 "cannot end uploads that nothing arrives for"
             )
         }
+    }
+    let before = store.now().checked_sub(NONCES_KEPT);
+    if let Err(error) = store.forget_nonces(before.unwrap_or(Timestamp::MIN)).await {
+        totals.routine.failures.add(1);
+        let cause = causes(&error);
+        tracing::error!(cause, "cannot forget nonces that have expired");
     }
     let pace = Pace::per_second(upkeep.gc_rate).until(jobs.stopping.clone());
     match retain_audited(store, &upkeep.retention, Mode::Do, &pace, audit).await {

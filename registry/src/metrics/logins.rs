@@ -41,10 +41,18 @@ pub(crate) enum LoginOutcome {
     HeldOff,
     /// Too many passwords were checked.
     Busy,
+    /// The storage did not take that his nonce is used.
+    Unnoted,
 }
 
 impl LoginOutcome {
-    const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::HeldOff, Self::Busy];
+    const ALL: [Self; 5] = [
+        Self::Done,
+        Self::Failed,
+        Self::HeldOff,
+        Self::Busy,
+        Self::Unnoted,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -52,6 +60,7 @@ impl LoginOutcome {
             Self::Failed => "failed",
             Self::HeldOff => "held_off",
             Self::Busy => "busy",
+            Self::Unnoted => "unnoted",
         }
     }
 }

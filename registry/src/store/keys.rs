@@ -257,6 +257,26 @@ fn audit_day(key: &Path, first: Timestamp) -> Option<Path> {
     Path::parse(format!("{day}/{name}")).ok()
 }
 
+/// Returns the key that notes that a nonce is used, which is good until then. Keys sort by that time.
+pub(crate) fn nonce(expires: Timestamp, nonce: &str) -> Path {
+    let digest = Digest::sha256(nonce.as_bytes());
+    let (expires, hex) = (utc(expires).strftime(TIME), digest.hex());
+    key(format!("nonces/{expires}-{hex}"))
+}
+
+/// Returns the prefix of all nonces that were used.
+pub(crate) fn nonces() -> Path {
+    key("nonces".to_owned())
+}
+
+/// Returns until when the nonce was good that this key notes, below [`nonces`]; nothing for other
+/// keys.
+pub(crate) fn nonce_of(key: &Path) -> Option<Timestamp> {
+    let (expires, _) = key.filename()?.split_once('-')?;
+    let expires = DateTime::strptime(TIME, expires).ok()?;
+    Some(expires.to_zoned(TimeZone::UTC).ok()?.timestamp())
+}
+
 fn utc(time: Timestamp) -> DateTime {
     time.to_zoned(TimeZone::UTC).datetime()
 }
@@ -346,6 +366,21 @@ mod tests {
         ] {
             assert_eq!(audit_of(&Path::from(other)), None, "{other}");
         }
+    }
+
+    #[test]
+    fn keys_of_nonces_sort_by_the_time_that_they_lead_back_to() {
+        let time = |text: &str| text.parse::<Timestamp>().unwrap();
+        let expires = time("2026-01-02T03:04:05Z");
+        let one = nonce(expires, "a");
+        let (name, hex) = one.as_ref().rsplit_once('-').unwrap();
+        assert_eq!(name, "nonces/20260102T030405.000000");
+        assert_eq!(hex, Digest::sha256(b"a").hex());
+        assert_eq!(nonce_of(&one), Some(expires));
+        assert!(one < nonce(time("2026-01-02T03:04:06Z"), "a"));
+        assert_ne!(one, nonce(expires, "b"));
+        assert_eq!(nonce_of(&Path::from("nonces/notes.txt")), None);
+        assert_eq!(nonce_of(&Path::from("nonces/x-y")), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! blobs uploads manifests tags referrers catalog    what there is, one file a resource
 //!   ingest  sessions  claims  fence  watch          taking bytes in, not colliding, waiting
 //!   state  markers                                  what may be removed, and when
-//! audit                                             who did what, kept beside it
+//! audit  nonces                                     who did what, and which logins are used up
 //!     keys  record  objects  resume  data  clock    how it is laid out and written
 //!       metered  meter                              counting what is asked of it
 //!         local | backend: any object_store         where
@@ -31,6 +31,7 @@ mod manifests;
 mod markers;
 pub(crate) mod meter;
 mod metered;
+mod nonces;
 mod objects;
 mod quarantine;
 mod record;

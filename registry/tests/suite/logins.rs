@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use deploy_registry::{
     Identity, ServerSettings, Store,
-    auth::{Gatekeeper, Role, Sources, Tokens},
+    auth::{Gatekeeper, Role, Sources, Tokens, UsedNonces},
 };
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
@@ -38,14 +38,16 @@ impl Guarded {
             ..Sources::default()
         };
         let tokens = Tokens::of(&Identity::generate());
-        let gatekeeper = Gatekeeper::new(tokens, Box::new(|_| false), &sources).unwrap();
+        let (store, names) = (Store::memory(), Box::new(|_: &str| false));
+        let nonces = UsedNonces::of(&store, false);
+        let gatekeeper = Gatekeeper::new(tokens, names, nonces, &sources).unwrap();
         let gatekeeper = Arc::new(gatekeeper);
         let settings = ServerSettings {
             gatekeeper: Some(gatekeeper.clone()),
             ..ServerSettings::default()
         };
         Self {
-            registry: TestRegistry::with(Store::memory(), settings).await,
+            registry: TestRegistry::with(store, settings).await,
             gatekeeper,
             sources,
             path,

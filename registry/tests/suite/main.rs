@@ -28,6 +28,7 @@ mod logins;
 mod lost_answers;
 mod matrix;
 mod model;
+mod nonces;
 mod paging;
 mod people;
 mod program;

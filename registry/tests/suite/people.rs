@@ -46,8 +46,38 @@ fn private_key(seed: u8) -> PrivateKey {
     PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]))
 }
 
-fn line(seed: u8) -> String {
+/// Returns the line of the key of this seed in a file of keys.
+pub(crate) fn line(seed: u8) -> String {
     private_key(seed).public_key().to_openssh().unwrap()
+}
+
+/// Returns the form of somebody who signs, with the key of this seed, that he wants these scopes of a
+/// registry on this occasion.
+pub(crate) fn signed(
+    registry: &Fingerprint,
+    nonce: &str,
+    seed: u8,
+    scope: &str,
+) -> Vec<(&'static str, String)> {
+    let registry = registry.to_string();
+    let statement = Statement {
+        service: "deploy-registry",
+        registry: &registry,
+        scope,
+        time: Timestamp::now(),
+        nonce,
+    };
+    let text = statement.text().unwrap();
+    let signature = private_key(seed).sign(NAMESPACE, HashAlg::Sha512, text.as_bytes());
+    let signature = signature.unwrap().to_pem(LineEnding::LF).unwrap();
+    vec![
+        ("grant_type", GRANT_TYPE.to_owned()),
+        ("service", statement.service.to_owned()),
+        ("registry", registry.clone()),
+        ("time", statement.time.as_second().to_string()),
+        ("nonce", nonce.to_owned()),
+        ("signature", signature),
+    ]
 }
 
 /// The program, with everybody in its files.
@@ -152,26 +182,8 @@ impl Guarded {
     async fn signed(&self, seed: u8, scope: &str) -> Vec<(&'static str, String)> {
         let nonce = self.request("GET", "/token/nonce").send().await.unwrap();
         let nonce: Value = nonce.json().await.unwrap();
-        let registry: Fingerprint = self.identity.fingerprint();
-        let registry = registry.to_string();
-        let statement = Statement {
-            service: "deploy-registry",
-            registry: &registry,
-            scope,
-            time: Timestamp::now(),
-            nonce: nonce["nonce"].as_str().unwrap(),
-        };
-        let text = statement.text().unwrap();
-        let signature = private_key(seed).sign(NAMESPACE, HashAlg::Sha512, text.as_bytes());
-        let signature = signature.unwrap().to_pem(LineEnding::LF).unwrap();
-        vec![
-            ("grant_type", GRANT_TYPE.to_owned()),
-            ("service", statement.service.to_owned()),
-            ("registry", statement.registry.to_owned()),
-            ("time", statement.time.as_second().to_string()),
-            ("nonce", statement.nonce.to_owned()),
-            ("signature", signature),
-        ]
+        let registry = self.identity.fingerprint();
+        signed(&registry, nonce["nonce"].as_str().unwrap(), seed, scope)
     }
 
     /// Returns a token for requests, of him who has one, or may do anything at all.
@@ -202,7 +214,8 @@ impl Guarded {
     }
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+/// Returns a form as browsers send it.
+pub(crate) fn form(fields: &[(&str, &str)]) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(fields).finish()
 }

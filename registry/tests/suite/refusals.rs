@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use deploy_registry::{
     Audit, Identity, ServerSettings, Store,
-    auth::{Gatekeeper, Proven, Role, Sources, Subject, Tokens},
+    auth::{Gatekeeper, Proven, Role, Sources, Subject, Tokens, UsedNonces},
 };
 use deploy_spec::Digest;
 use jiff::Timestamp;
@@ -41,7 +41,9 @@ impl Guarded {
             ..Sources::default()
         };
         let tokens = Tokens::of(&Identity::generate());
-        let gatekeeper = Gatekeeper::new(tokens, Box::new(|_| false), &sources).unwrap();
+        let names = Box::new(|_: &str| false);
+        let nonces = UsedNonces::of(&store, false);
+        let gatekeeper = Gatekeeper::new(tokens, names, nonces, &sources).unwrap();
         let gatekeeper = Arc::new(gatekeeper);
         let settings = ServerSettings {
             gatekeeper: Some(gatekeeper.clone()),
