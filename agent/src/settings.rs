@@ -104,6 +104,7 @@ fn registry(
             ..RetryPolicy::default()
         },
         rate: arguments.limit_rate,
+        unfinished: None,
     };
     Ok(Registry::new(address.clone(), options)?)
 }

@@ -110,6 +110,7 @@ impl Desk {
             .env("DEPLOYCTL_ADDR", &self.address)
             .env_remove("DEPLOYCTL_FINGERPRINT")
             .env_remove("SSH_AUTH_SOCK")
+            .env_remove("XDG_CACHE_HOME")
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_RUNTIME_DIR")
             .env_remove("REGISTRY_AUTH_FILE")

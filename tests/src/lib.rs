@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod command;
+pub mod dam;
 pub mod desk;
 pub mod distribution;
 pub mod hostile;

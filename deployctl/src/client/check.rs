@@ -1,5 +1,5 @@
 //! A say in what is uploaded: content is looked at while it passes, and where it is not what it
-//! should be, the registry never gets its last byte. Read by `uploads`, made by verbs that import.
+//! should be, the registry never gets its last byte. Read by `content`, made by verbs that import.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -68,6 +68,11 @@ impl Check {
                 Ok(piece)
             }
         })
+    }
+
+    /// Returns how many bytes have been seen.
+    pub(super) async fn seen(&self) -> u64 {
+        self.0.lock().await.seen
     }
 
     async fn see(&self, start: u64, piece: &Bytes, size: u64) -> Result<(), ClientError> {

@@ -1,5 +1,5 @@
 //! A part of an open file as content: an archive within an archive, or a file without a name.
-//! Read by `uploads`, handed over by importers.
+//! Read by `content`, handed over by importers.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 

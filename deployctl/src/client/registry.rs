@@ -1,6 +1,6 @@
 //! A registry and its repositories: what the client's operations are called on.
 
-use std::{fmt, num::NonZeroU64, sync::Arc};
+use std::{fmt, num::NonZeroU64, path::PathBuf, sync::Arc};
 
 use deploy_spec::{Fingerprint, RepositoryName};
 use http::Method;
@@ -23,6 +23,9 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// How many bytes of answers may come in a second, all together; any number without one.
     pub rate: Option<NonZeroU64>,
+    /// A directory, made where it is needed, of uploads that are under way: with it, large ones that
+    /// a program leaves unfinished are gone on with by the next one.
+    pub unfinished: Option<PathBuf>,
 }
 
 /// A registry. Cheap to clone; all clones share connections and tokens.

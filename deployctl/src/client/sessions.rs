@@ -1,5 +1,5 @@
 //! Upload sessions: begun, mounted instead, asked for their state, closed, cancelled
-//! (distribution-spec, "Pushing blobs"). Used by `uploads`.
+//! (distribution-spec, "Pushing blobs"). Used by `uploads` and `sending`.
 
 use deploy_spec::{Digest, RepositoryName};
 use http::{
@@ -81,13 +81,17 @@ impl Repository {
     pub(super) async fn put_whole(
         &self,
         digest: &Digest,
-        session: Session,
+        session: &Session,
         size: u64,
         body: reqwest::Body,
         activity: &Activity,
     ) -> Result<(), ClientError> {
         let call = self
-            .session_call(digest, Method::PUT, closing(session.location, digest))
+            .session_call(
+                digest,
+                Method::PUT,
+                closing(session.location.clone(), digest),
+            )
             .header(CONTENT_TYPE, OCTETS)
             .header(CONTENT_LENGTH, &size.to_string());
         let response = self.transport.attempt(&call, body, activity).await?;
@@ -141,8 +145,12 @@ impl Repository {
     }
 
     /// Closes a session that has all bytes.
-    pub(super) async fn close(&self, digest: &Digest, session: Session) -> Result<(), ClientError> {
-        let url = closing(session.location, digest);
+    pub(super) async fn close(
+        &self,
+        digest: &Digest,
+        session: &Session,
+    ) -> Result<(), ClientError> {
+        let url = closing(session.location.clone(), digest);
         let call = self
             .session_call(digest, Method::PUT, url)
             .header(CONTENT_LENGTH, "0");

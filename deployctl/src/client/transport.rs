@@ -1,7 +1,7 @@
 //! Every request of the client: authenticated, tried again, watched for progress.
 //! Used by the files that know the API's endpoints.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(super) struct Transport {
     pub(super) http: reqwest::Client,
     pub(super) auth: Authenticator,
     pub(super) policy: RetryPolicy,
+    /// Where uploads are kept that are under way.
+    pub(super) unfinished: Option<PathBuf>,
     rate: Option<Rate>,
     /// Set once somebody has answered who is a registry.
     contacted: OnceCell<()>,
@@ -106,6 +108,7 @@ impl Transport {
             http,
             auth,
             policy: options.retry,
+            unfinished: options.unfinished,
             rate: options.rate.map(Rate::new),
             contacted: OnceCell::new(),
         })

@@ -11,7 +11,7 @@ use std::{
 use deploy_spec::Fingerprint;
 use serde::{Deserialize, Serialize};
 
-use super::ConnectError;
+use super::{ConnectError, xdg_directory};
 use crate::client::Address;
 
 /// What is known of one registry.
@@ -43,11 +43,7 @@ impl KnownRegistries {
     /// Returns the file `deployctl/registries.json` where the XDG base directories have it.
     /// `variable` looks up what is set.
     pub fn locate(variable: impl Fn(&str) -> Option<OsString>) -> Self {
-        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let directory = match set("XDG_CONFIG_HOME") {
-            Some(directory) => Some(PathBuf::from(directory)),
-            None => set("HOME").map(|home| Path::new(&home).join(".config")),
-        };
+        let directory = xdg_directory(variable, "XDG_CONFIG_HOME", ".config");
         Self {
             path: directory.map(|directory| directory.join("deployctl/registries.json")),
         }

@@ -50,12 +50,21 @@ pub struct Connection {
     pub credentials: Credentials,
     /// The file of the key among the credentials.
     pub key: Option<PathBuf>,
+    /// Where uploads are kept that are under way.
+    pub unfinished: Option<PathBuf>,
 }
 
 impl Surroundings {
     /// Returns what `login` remembers.
     pub fn known(&self) -> KnownRegistries {
         KnownRegistries::locate(self.variable)
+    }
+
+    /// Returns the directory of uploads that are under way, where the XDG base directories have what
+    /// may be lost; nothing where there are none.
+    pub fn unfinished(&self) -> Option<PathBuf> {
+        let directory = xdg_directory(self.variable, "XDG_CACHE_HOME", ".cache");
+        directory.map(|directory| directory.join("deployctl/uploads"))
     }
 
     /// Returns the ssh-agent of this session.
@@ -78,6 +87,20 @@ impl Surroundings {
             (None, Some(agent)) => Credentials::Agent(agent),
             (None, None) => Credentials::Anonymous,
         })
+    }
+}
+
+/// Returns what a variable of the XDG base directories says, or else the directory of this name in the
+/// home directory.
+fn xdg_directory(
+    variable: impl Fn(&str) -> Option<OsString>,
+    name: &str,
+    in_home: &str,
+) -> Option<PathBuf> {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    match set(name) {
+        Some(directory) => Some(PathBuf::from(directory)),
+        None => set("HOME").map(|home| Path::new(&home).join(in_home)),
     }
 }
 
@@ -113,6 +136,7 @@ impl Connection {
             fingerprint,
             credentials,
             key,
+            unfinished: surroundings.unfinished(),
         })
     }
 
@@ -126,6 +150,7 @@ impl Connection {
             fingerprint: known.fingerprint,
             credentials: surroundings.key_or_agent(known.key.as_deref())?,
             key: known.key.clone(),
+            unfinished: surroundings.unfinished(),
         })
     }
 
@@ -137,6 +162,7 @@ impl Connection {
         let options = Options {
             credentials: self.credentials.clone(),
             fingerprint: self.fingerprint,
+            unfinished: self.unfinished.clone(),
             ..Options::default()
         };
         Registry::new(self.address.clone(), options)

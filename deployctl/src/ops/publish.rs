@@ -221,7 +221,7 @@ impl<'a> Publication<'a> {
         let uploaded = repository
             .upload(&self.layer.digest, &content, progress)
             .await?;
-        self.put_manifest(repository, uploaded == Uploaded::Sent)
+        self.put_manifest(repository, matches!(uploaded, Uploaded::Sent { .. }))
             .await
     }
 

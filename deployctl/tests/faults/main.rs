@@ -12,3 +12,4 @@ mod resumed;
 mod support;
 mod tokens;
 mod transfers;
+mod unfinished;

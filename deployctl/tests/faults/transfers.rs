@@ -206,7 +206,7 @@ async fn an_upload_goes_on_where_the_connection_broke() {
         .upload(&digest, &content, &Progress::none())
         .await
         .unwrap();
-    assert_eq!(uploaded, Uploaded::Sent);
+    assert_eq!(uploaded, Uploaded::Sent { before: 0 });
     assert!(*received.lock().unwrap() == bytes);
     let patches = server.seen("PATCH");
     let last = bytes.len() - 1;
@@ -260,7 +260,7 @@ async fn where_nothing_is_mounted_the_bytes_are_copied_and_the_session_given_bac
         .registry()
         .repository("configs/project".parse().unwrap());
     let moved = deployctl::transfer::blob(&digest, 1000, &from, &to, &Progress::none()).await;
-    assert_eq!(moved.unwrap(), Uploaded::Sent);
+    assert_eq!(moved.unwrap(), Uploaded::Sent { before: 0 });
     assert_eq!(server.seen("DELETE").len(), 1);
     let posts = server.seen("POST");
     assert_eq!(posts[0].query("mount"), Some(digest.to_string()));

@@ -1,9 +1,14 @@
 //! What moves: what the registry has not, and nothing else.
 
+use std::process::Command;
+
 use deploy_tests::archive::Archive;
+use deploy_tests::dam::Dam;
 use deploy_tests::desk::Desk;
-use deploy_tests::peer_or_skip;
+use deploy_tests::programs::Program;
 use deploy_tests::registry::Registry;
+use deploy_tests::server::Server;
+use deploy_tests::{peer_or_skip, wait};
 
 use crate::image::{Image, Stored};
 use crate::{contents, digests, import, importer, release};
@@ -119,40 +124,82 @@ fn an_image_of_the_same_registry_is_mounted() {
 }
 
 #[test]
-fn an_import_that_failed_goes_on_where_it_stopped() {
+fn layers_that_arrived_before_an_import_failed_are_not_sent_again() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
-    let image = Image::example();
+    let layer = |number: usize| {
+        let name = format!("file{number}");
+        Archive::new().file(&name, vec![b'x'; 100]).tar()
+    };
+    // More than move at once: before the last one begins, the first ones are there.
+    let image = Image {
+        layers: (0..6).map(layer).collect(),
+        ..Image::example()
+    };
     let whole = image.docker_old();
     let mut damaged = whole.clone();
-    let middle = &image.layers[2];
-    let place = damaged
-        .windows(middle.len())
-        .position(|window| window == middle);
-    // Within the content of a file, so that the layer still is a tar archive.
-    let content = place.unwrap()
-        + middle
-            .windows(3)
-            .rposition(|window| window == b"new")
-            .unwrap();
-    damaged[content] = b'N';
+    let last = &image.layers[5];
+    let place = damaged.windows(last.len()).position(|part| part == last);
+    // Within the content of its file, so that the layer still is a tar archive.
+    damaged[place.unwrap() + 512] = b'X';
     desk.write("damaged.tar", damaged);
     let answer = importer(&desk, ["docker-archive:damaged.tar"]).code(1);
     answer.assert_is_refusal();
     assert!(answer.stderr.contains("has the digest"), "{answer}");
-    assert!(
-        deploy_tests::oci::picture(desk.address())
-            .unwrap()
-            .is_empty()
-    );
+    let visible = deploy_tests::oci::picture(desk.address()).unwrap();
+    assert!(visible.is_empty());
     desk.write("whole.tar", whole);
     let made = import(&desk, ["docker-archive:whole.tar"]);
-    assert_eq!(contents(&made)[2], "sent");
-    let sent = contents(&made)
-        .iter()
-        .filter(|content| **content == "sent")
-        .count();
-    assert!(sent < 3, "what had arrived is sent again: {made}");
+    let contents = contents(&made);
+    let sent = contents.iter().filter(|content| **content == "sent");
+    assert!(sent.count() <= 4 && contents[5] == "sent", "{made}");
+}
+
+#[test]
+fn a_layer_that_was_on_its_way_when_an_import_was_killed_goes_on_where_it_stopped() {
+    const MIB: u64 = 1024 * 1024;
+    let mut content = vec![0; 100 << 20];
+    rand::fill(&mut content[..]);
+    let layer = Archive::new().file("large", content).tar();
+    let size = layer.len() as u64;
+    let image = Image {
+        layers: vec![layer],
+        ..Image::example()
+    };
+    let archive = image.docker_new(Stored::Plain);
+    // In the first chunk of 64 MiB, and in the second one.
+    for stopped in [40 * MIB, 80 * MIB] {
+        let registry = Registry::start();
+        let dam = Dam::start(registry.address().parse().unwrap(), stopped).unwrap();
+        let desk = Desk::at(dam.address().to_string());
+        desk.write("large.tar", &archive);
+        let mut command = Command::new(Program::FromDocker.path());
+        command
+            .arg("docker-archive:large.tar")
+            .current_dir(desk.home())
+            .env("HOME", desk.home())
+            .env("DEPLOYCTL_ADDR", desk.address())
+            .env_remove("XDG_CACHE_HOME");
+        let mut killed = Server::start(command, desk.path("killed.log")).unwrap();
+        wait::until_true("the layer is on its way", || dam.passed() == stopped);
+        killed.kill();
+        dam.break_up();
+        let patches = stopped / (64 * MIB) + 1;
+        wait::until_true("the registry has noticed", || {
+            registry.log().matches("ACCESS PATCH").count() as u64 == patches
+        });
+        let made = import(&desk, ["docker-archive:large.tar"]);
+        let layer = &made["layers"][0];
+        let before = layer["sent_before"].as_u64().unwrap();
+        // What else there was are requests' heads.
+        assert!(before <= stopped && before > stopped - MIB, "{made}");
+        assert_eq!(made["bytes_sent"], size - before);
+        assert!(dam.passed() < size + MIB, "{}", dam.passed());
+        let cache = desk.path(".cache/deployctl/uploads");
+        assert_eq!(std::fs::read_dir(cache).unwrap().count(), 0);
+        let again = import(&desk, ["docker-archive:large.tar"]);
+        assert_eq!(again["changed"], false);
+    }
 }
 
 #[test]
@@ -225,7 +272,7 @@ fn a_large_image_passes_through_little_memory() {
     };
     desk.write("large.tar", image.docker_new(Stored::Plain));
     desk.write("gzip.tar", image.layout_archive(Stored::Gzip));
-    let program = deploy_tests::programs::Program::FromDocker.path();
+    let program = Program::FromDocker.path();
     for source in ["docker-archive:large.tar", "oci-archive:gzip.tar"] {
         let answer = desk
             .run(&time)

@@ -15,17 +15,22 @@ pub(crate) fn registry(address: &str) -> Registry {
 
 /// Returns such a client with credentials.
 pub(crate) fn registry_as(address: &str, credentials: Credentials) -> Registry {
+    let options = Options {
+        credentials,
+        ..Options::default()
+    };
+    registry_with(address, options)
+}
+
+/// Returns such a client with these options.
+pub(crate) fn registry_with(address: &str, options: Options) -> Registry {
     let retry = RetryPolicy {
         attempts: 3,
         first_delay: Duration::from_millis(1),
         longest_delay: Duration::from_millis(2),
         ..RetryPolicy::default()
     };
-    let options = Options {
-        credentials,
-        retry,
-        ..Options::default()
-    };
+    let options = Options { retry, ..options };
     Registry::new(address.parse().unwrap(), options).unwrap()
 }
 

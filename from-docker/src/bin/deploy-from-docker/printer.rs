@@ -40,6 +40,9 @@ struct Layer {
     diff_id: Option<String>,
     /// `sent`, `mounted` or `there`; of a dry run `send`, `mount` or `there`.
     content: &'static str,
+    /// How many bytes an import that was interrupted had sent.
+    #[serde(skip_serializing_if = "is_zero")]
+    sent_before: u64,
 }
 
 #[derive(Serialize)]
@@ -91,6 +94,7 @@ impl Layer {
             size: layer.size,
             diff_id: layer.diff_id.as_ref().map(ToString::to_string),
             content,
+            sent_before: 0,
         }
     }
 
@@ -107,12 +111,19 @@ impl Layer {
                 Standing::Elsewhere(_) | Standing::Repeated(_) => "mount",
                 Standing::Missing => "send",
             },
+            sent_before: 0,
         }
     }
 
     fn line(&self) -> String {
         let what = match self.content {
-            "sent" => format!("sent {} bytes", self.size),
+            "sent" => match self.sent_before {
+                0 => format!("sent {} bytes", self.size),
+                before => {
+                    let rest = self.size.saturating_sub(before);
+                    format!("sent {rest} bytes, {before} had been sent before")
+                }
+            },
             "send" => format!("to send, {} bytes", self.size),
             "mount" => "to mount from elsewhere in the registry".to_owned(),
             "mounted" => "mounted from elsewhere in the registry".to_owned(),
@@ -126,15 +137,20 @@ impl Layer {
 pub(crate) fn imported(imported: &Imported, output: Output) -> io::Result<()> {
     let (mut layers, mut bytes_sent) = (Vec::new(), 0);
     for layer in &imported.layers {
+        let mut sent_before = 0;
         let content = match layer.uploaded {
             Uploaded::Existed => "there",
             Uploaded::Mounted => "mounted",
-            Uploaded::Sent => {
-                bytes_sent += layer.layer.size;
+            Uploaded::Sent { before } => {
+                bytes_sent += layer.layer.size.saturating_sub(before);
+                sent_before = before;
                 "sent"
             }
         };
-        layers.push(Layer::of(&layer.layer, content));
+        layers.push(Layer {
+            sent_before,
+            ..Layer::of(&layer.layer, content)
+        });
     }
     layers.extend(
         imported

@@ -33,6 +33,7 @@ pub(super) async fn run(global: &Global, verb: &Login, printer: &Printer) -> Res
         credentials,
         fingerprint,
         key,
+        unfinished: _,
     } = &connection;
     if login.is_none() {
         bail!("`{address}` asks nobody who he is: there is nothing to log in to");
