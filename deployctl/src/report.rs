@@ -36,6 +36,27 @@ impl Report {
         }
         Self { line, hint }
     }
+
+    /// Returns the report of a command line that cannot be understood, as its parser renders it:
+    /// without how to use the program, which is a line too many where a script's log is read.
+    /// `help` says where that stands.
+    pub fn of_usage(rendered: &str, help: &str) -> Self {
+        let said = rendered.strip_prefix("error: ").unwrap_or(rendered);
+        let lines = said.lines().take_while(|line| !line.is_empty());
+        let line = lines.map(str::trim).collect::<Vec<_>>().join(" ");
+        let hint = Some(help.to_owned());
+        Self { line, hint }
+    }
+
+    /// Returns the report of a value that cannot be that of its argument, which is as the parser
+    /// calls it (`--name <NAME>`). What is wrong may have a hint of its own.
+    pub fn of_value(argument: &str, wrong: &dyn Error, help: &str) -> Self {
+        let flag = argument.split(' ').next().unwrap_or(argument);
+        let text = format!("{flag}: {wrong}");
+        let (line, hint) = text.split_once("\nhint: ").unwrap_or((&text, help));
+        let (line, hint) = (line.to_owned(), Some(hint.to_owned()));
+        Self { line, hint }
+    }
 }
 
 impl fmt::Display for Report {
@@ -72,6 +93,26 @@ mod tests {
         let (text, rest) = texts.split_first()?;
         let source = chain(rest);
         Some(Box::new(Failure { text, source }))
+    }
+
+    #[test]
+    fn wrong_usage_is_one_line() {
+        let rendered = "error: unexpected argument '--x' found\n\nUsage: deployctl\n";
+        let report = Report::of_usage(rendered, "see y");
+        let expected = "unexpected argument '--x' found\nhint: see y";
+        assert_eq!(report.to_string(), expected);
+        let missing = "error: the following arguments were not provided:\n  --name <NAME>\n\nUsage:";
+        let report = Report::of_usage(missing, "see y");
+        let expected = "the following arguments were not provided: --name <NAME>";
+        assert_eq!(report.line, expected);
+        for (text, expected) in [
+            ("no name", "--name: no name\nhint: see y"),
+            ("no name\nhint: write x", "--name: no name\nhint: write x"),
+        ] {
+            let wrong = Failure { text, source: None };
+            let report = Report::of_value("--name <NAME>", &wrong, "see y");
+            assert_eq!(report.to_string(), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! arguments through [`normalise`] before its parser sees them. And values that several of
 //! them take.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, str::FromStr};
 
 /// Returns the arguments with every long flag written with one dash (`-name`, `-name=value`)
 /// rewritten to two dashes.
@@ -38,6 +38,21 @@ fn is_long_flag(argument: &[u8]) -> bool {
         && name
             .iter()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-')
+}
+
+/// A flag whose empty value is none, as scripts pass variables that are not set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given<T>(pub Option<T>);
+
+impl<T: FromStr> FromStr for Given<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        match text {
+            "" => Ok(Self(None)),
+            text => text.parse().map(|value| Self(Some(value))),
+        }
+    }
 }
 
 /// Returns the number of bytes that `20MiB` stands for: digits and one of B, KiB, MiB, GiB, TiB,
@@ -101,6 +116,13 @@ mod tests {
         let once = normalised(&["p", "-name=x", "-v", "--", "-name"]);
         let again: Vec<&str> = once.iter().map(String::as_str).collect();
         assert_eq!(normalised(&again), once);
+    }
+
+    #[test]
+    fn flags_may_be_given_and_empty() {
+        assert_eq!("".parse(), Ok(Given::<u8>(None)));
+        assert_eq!("7".parse(), Ok(Given(Some(7_u8))));
+        assert!("x".parse::<Given<u8>>().is_err());
     }
 
     #[test]

@@ -148,6 +148,19 @@ impl Left {
         self.sessions.state.lock().unwrap().begun
     }
 
+    /// Uploads what somebody refuses who sees all of it.
+    async fn is_refused(&self) {
+        let content = Content::Checked {
+            content: Box::new(self.content()),
+            check: Check::new(|mut passing| {
+                std::io::copy(&mut passing, &mut std::io::sink())?;
+                Err("no".into())
+            }),
+        };
+        let error = self.upload(content).await.unwrap_err();
+        assert!(matches!(error, ClientError::Content { .. }), "{error}");
+    }
+
     /// How the upload ends: all of it there, and nothing kept.
     async fn ends_with(&self, before: usize) {
         let uploaded = self.upload(self.content()).await.unwrap();
@@ -190,15 +203,7 @@ async fn whoever_has_a_say_sees_what_is_not_sent_again_too() {
 #[tokio::test]
 async fn what_is_refused_is_given_back_and_not_gone_on_with() {
     let left = Left::ours().await;
-    let content = Content::Checked {
-        content: Box::new(left.content()),
-        check: Check::new(|mut passing| {
-            std::io::copy(&mut passing, &mut std::io::sink())?;
-            Err("no".into())
-        }),
-    };
-    let error = left.upload(content).await.unwrap_err();
-    assert!(matches!(error, ClientError::Content { .. }), "{error}");
+    left.is_refused().await;
     assert_eq!(left.kept(), 0);
     assert_eq!(left.server.seen("DELETE").len(), 1);
     left.ends_with(0).await;
@@ -208,15 +213,7 @@ async fn what_is_refused_is_given_back_and_not_gone_on_with() {
 async fn a_registry_that_has_all_of_it_is_not_told_so_before_it_is_looked_at() {
     let left = Left::ours().await;
     left.sessions.state.lock().unwrap().received = Some(left.bytes.clone());
-    let content = Content::Checked {
-        content: Box::new(left.content()),
-        check: Check::new(|mut passing| {
-            std::io::copy(&mut passing, &mut std::io::sink())?;
-            Err("no".into())
-        }),
-    };
-    let error = left.upload(content).await.unwrap_err();
-    assert!(matches!(error, ClientError::Content { .. }), "{error}");
+    left.is_refused().await;
     assert!(left.server.seen("PUT").is_empty());
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use deploy_spec::{
     Channel, ComponentName, ConfigurationName, Digest, Fingerprint, LayerReference, Prefix, Scope,
-    Version, media_type::Compression,
+    Version, arguments::Given, media_type::Compression,
 };
 use deployctl::{client::Address, ops::ReleaseName};
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
@@ -451,21 +451,6 @@ pub(crate) struct Man {
     /// Directory for one page per verb
     #[arg(value_name = "DIR")]
     pub(crate) directory: Option<PathBuf>,
-}
-
-/// A value that is as good as absent where it is empty: how scripts unset a variable.
-#[derive(Clone, Debug)]
-pub(crate) struct Given<T>(pub(crate) Option<T>);
-
-impl<T: FromStr> FromStr for Given<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, T::Err> {
-        match text {
-            "" => Ok(Self(None)),
-            text => text.parse().map(|value| Self(Some(value))),
-        }
-    }
 }
 
 /// The original takes 64 hexadecimal digits; the label is understood too.

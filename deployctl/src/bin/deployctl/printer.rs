@@ -17,6 +17,9 @@ pub(crate) struct Printer {
     output: Output,
 }
 
+/// Where it stands how the program is used.
+const HELP: &str = "see `deployctl --help`";
+
 /// A command line that cannot mean anything, found after clap was content with it.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) &'static str);
@@ -87,33 +90,14 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         }
         _ => {}
     }
-    let line = one_line(error);
-    let (line, hint) = line
-        .split_once("\nhint: ")
-        .unwrap_or((&line, "see `deployctl --help`"));
-    complain(&Report {
-        line: line.to_owned(),
-        hint: Some(hint.to_owned()),
-    });
+    let report = match (error.source(), error.get(ContextKind::InvalidArg)) {
+        (Some(source), Some(ContextValue::String(argument))) => {
+            Report::of_value(argument, source, HELP)
+        }
+        _ => Report::of_usage(&error.render().to_string(), HELP),
+    };
+    complain(&report);
     ExitCode::from(2)
-}
-
-fn one_line(error: &clap::Error) -> String {
-    if let (ErrorKind::ValueValidation, Some(source)) = (error.kind(), error.source()) {
-        let argument = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(argument)) => argument.as_str(),
-            _ => "argument",
-        };
-        let flag = argument.split(' ').next().unwrap_or(argument);
-        return format!("{flag}: {source}");
-    }
-    let rendered = error.render().to_string();
-    let said = rendered.strip_prefix("error: ").unwrap_or(&rendered);
-    let lines = said
-        .lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim);
-    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn complain(report: &Report) {

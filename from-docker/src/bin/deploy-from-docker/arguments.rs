@@ -1,11 +1,12 @@
 //! What a person may type. Parsed once, by clap, into the types of the libraries.
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use deploy_from_docker::{Platform, SourceReference};
 use deploy_spec::{
-    Channel, ConfigurationName, Fingerprint, LayerReference, Prefix, media_type::Compression,
+    Channel, ConfigurationName, Fingerprint, LayerReference, Prefix, arguments::Given,
+    media_type::Compression,
 };
 use deployctl::client::Address;
 
@@ -175,21 +176,6 @@ impl From<Recompress> for Compression {
         match recompress {
             Recompress::Gzip => Self::Gzip,
             Recompress::Zstd => Self::Zstd,
-        }
-    }
-}
-
-/// A flag whose empty value is none, as scripts pass variables that are not set.
-#[derive(Clone, Debug)]
-pub(crate) struct Given<T>(pub(crate) Option<T>);
-
-impl<T: FromStr> FromStr for Given<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, T::Err> {
-        match text {
-            "" => Ok(Self(None)),
-            text => text.parse().map(|value| Self(Some(value))),
         }
     }
 }

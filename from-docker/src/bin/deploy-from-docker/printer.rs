@@ -18,6 +18,9 @@ use serde::Serialize;
 
 use crate::arguments::Output;
 
+/// Where it stands how the program is used.
+const HELP: &str = "see `deploy-from-docker --help`";
+
 /// A command line that cannot mean anything, found after clap was content with it.
 #[derive(Debug)]
 pub(crate) struct UsageError(pub(crate) &'static str);
@@ -256,24 +259,13 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    let line = match (error.source(), error.get(ContextKind::InvalidArg)) {
+    let report = match (error.source(), error.get(ContextKind::InvalidArg)) {
         (Some(source), Some(ContextValue::String(argument))) => {
-            let flag = argument.split(' ').next().unwrap_or(argument);
-            format!("{flag}: {source}")
+            Report::of_value(argument, source, HELP)
         }
-        _ => {
-            let rendered = error.render().to_string();
-            let said = rendered.strip_prefix("error: ").unwrap_or(&rendered);
-            let lines = said.lines().take_while(|line| !line.is_empty());
-            lines.map(str::trim).collect::<Vec<_>>().join(" ")
-        }
+        _ => Report::of_usage(&error.render().to_string(), HELP),
     };
-    let (line, hint) =
-        (line.split_once("\nhint: ")).unwrap_or((&line, "see `deploy-from-docker --help`"));
-    complain(&Report {
-        line: line.to_owned(),
-        hint: Some(hint.to_owned()),
-    });
+    complain(&report);
     ExitCode::from(2)
 }
 
