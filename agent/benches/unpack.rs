@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::Result;
-use deployctl::archive::{LayerSource, UnpackOptions, inspect, unpack};
+use deployctl::archive::{Dialect, LayerSource, UnpackOptions, inspect, unpack};
 
 use support::{Tree, median, pack, run, size, trees};
 
@@ -50,6 +50,7 @@ fn measure(tree: &Tree, compression: &str, place: &Path) -> Result<String> {
         digest: inspected.digest,
         size: Some(inspected.size),
         diff_id: Some(inspected.diff_id),
+        dialect: Dialect::Own,
     };
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {

@@ -5,16 +5,25 @@ use std::{collections::HashSet, sync::Arc};
 
 use deploy_spec::{Digest, Release};
 use deployctl::{
-    archive::{Described, LayerSource, Layers, UnpackOptions},
+    archive::{Described, Dialect, LayerSource, Layers, UnpackOptions},
     client::Progress,
 };
 
 use crate::{cache::Cache, deployer::chain, error::AgentError, record::Record, source::Source};
 
+/// Returns how the layers of a release are understood, by whether it is an image or was made of one.
+pub(crate) fn dialect(is_image: bool) -> Dialect {
+    match is_image {
+        true => Dialect::Image,
+        false => Dialect::Own,
+    }
+}
+
 /// A release as far as its content goes.
 pub(crate) struct Content {
     id: Digest,
     layers: Vec<Layer>,
+    dialect: Dialect,
 }
 
 struct Layer {
@@ -37,6 +46,7 @@ impl Content {
         Self {
             id: id.clone(),
             layers: release.layers.iter().map(layer).collect(),
+            dialect: dialect(release.is_image()),
         }
     }
 
@@ -51,6 +61,7 @@ impl Content {
         Self {
             id: record.id.clone(),
             layers: record.layers.iter().map(layer).collect(),
+            dialect: dialect(record.imported),
         }
     }
 
@@ -117,6 +128,7 @@ impl Content {
             digest: layer.digest.clone(),
             size: layer.size,
             diff_id: layer.diff_id.clone(),
+            dialect: self.dialect,
         };
         let layers: Vec<_> = self.layers.iter().map(layer).collect();
         let options = options.clone();

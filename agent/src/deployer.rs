@@ -324,6 +324,13 @@ impl<S: Source> Deployer<S> {
                 linked_files = unpacked.linked,
                 "tree is complete"
             );
+            if unpacked.left_out > 0 {
+                tracing::warn!(
+                    release.id = %id,
+                    "devices and named pipes of the image were left out: {}",
+                    unpacked.left_out
+                );
+            }
             Ok(())
         };
         self.while_there_is_room(stop, work).await

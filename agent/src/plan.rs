@@ -98,6 +98,9 @@ struct Written {
     directories: u64,
     links: u64,
     bytes: u64,
+    /// Devices and named pipes of an image, which no tree has.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -283,6 +286,11 @@ impl From<Result<Vouched, Lack>> for Judged {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Written {
     fn of(unpacked: &Unpacked) -> Self {
         Self {
@@ -290,6 +298,7 @@ impl Written {
             directories: unpacked.directories,
             links: unpacked.hard_links + unpacked.symlinks,
             bytes: unpacked.bytes,
+            left_out: unpacked.left_out,
         }
     }
 }
@@ -362,6 +371,13 @@ impl fmt::Display for Plan {
             "to write: {} bytes, {} files, {} directories, {} links",
             write.bytes, write.files, write.directories, write.links
         )?;
+        if write.left_out > 0 {
+            let count = write.left_out;
+            writeln!(
+                formatter,
+                "left out: {count} devices and named pipes of the image"
+            )?;
+        }
         writeln!(
             formatter,
             "changes: {} added, {} changed, {} removed, {} with other mode, owner, time or attributes",

@@ -31,6 +31,10 @@ pub(crate) struct Record {
     /// Who vouched for it, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signed: Option<Vouched>,
+    /// Whether it is an image of other tools, or was imported from one: then its layers are read as
+    /// container engines read them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) imported: bool,
     /// Lowest first.
     #[serde(default)]
     pub(crate) layers: Vec<LayerRecord>,
@@ -169,6 +173,7 @@ impl Record {
             release: release.number.map(|number| number.to_string()),
             mtime: release.created,
             channel: Some(channel.to_owned()),
+            imported: release.is_image(),
             layers: release.layers.iter().map(layer).collect(),
             ..Self::bare(id, release.configuration.as_ref())
         }
@@ -184,6 +189,7 @@ impl Record {
             release: None,
             channel: None,
             signed: None,
+            imported: false,
             layers: Vec::new(),
         }
     }

@@ -15,7 +15,9 @@ use std::{
 };
 
 use deploy_spec::Digest;
-use deployctl::archive::{LayerSource, Layers, Limits, Plan, Planned, PlannedKind, inspect};
+use deployctl::archive::{
+    Dialect, LayerSource, Layers, Limits, Plan, Planned, PlannedKind, inspect,
+};
 use peak_alloc::PeakAlloc;
 
 const BLOCK: usize = 512;
@@ -24,6 +26,8 @@ const BLOCK: usize = 512;
 const SEAL: u8 = 1;
 /// Bit of the first byte: the layers are planned a second time, compressed.
 const AGAIN: u8 = 2;
+/// Bit of the first byte: the layers are those of an image.
+const IMAGE: u8 = 4;
 /// Buffers, and what waits to be merged.
 const READING: usize = 8 << 20;
 
@@ -51,7 +55,7 @@ fn seal(layer: &mut [u8]) {
 }
 
 /// A layer in memory, which lives as long as its file is open.
-fn source(bytes: &[u8]) -> (File, LayerSource) {
+fn source(bytes: &[u8], dialect: Dialect) -> (File, LayerSource) {
     let file = rustix::fs::memfd_create("layer", rustix::fs::MemfdFlags::CLOEXEC);
     let mut file = File::from(file.expect("there is memory"));
     file.write_all(bytes).expect("there is memory");
@@ -63,12 +67,14 @@ fn source(bytes: &[u8]) -> (File, LayerSource) {
         digest: Digest::sha256(bytes),
         size: Some(bytes.len() as u64),
         diff_id: None,
+        dialect,
     };
     (file, source)
 }
 
-fn plan_of(layers: &[Vec<u8>]) -> Option<Plan> {
-    let (_files, sources): (Vec<_>, Vec<_>) = layers.iter().map(|layer| source(layer)).unzip();
+fn plan_of(layers: &[Vec<u8>], dialect: Dialect) -> Option<Plan> {
+    let layers = layers.iter().map(|layer| source(layer, dialect));
+    let (_files, sources): (Vec<_>, Vec<_>) = layers.unzip();
     let mut layers = Layers::open(&sources, Default::default()).expect("the files are open");
     layers.plan(&limits()).ok()
 }
@@ -132,12 +138,16 @@ pub(crate) fn plan_stays_within(input: &[u8], allocated: &PeakAlloc) {
     if head[0] & SEAL != 0 {
         layers.iter_mut().for_each(|layer| seal(layer));
     }
+    let dialect = match head[0] & IMAGE {
+        0 => Dialect::Own,
+        _ => Dialect::Image,
+    };
     for layer in &layers {
         let _ = inspect(&layer[..]);
     }
     let before = allocated.current_usage();
     allocated.reset_peak_usage();
-    let planned = plan_of(&layers);
+    let planned = plan_of(&layers, dialect);
     let taken = allocated.peak_usage() - before;
     assert!(taken <= READING + 2 * input.len(), "{taken} bytes");
     if let Some(plan) = &planned {
@@ -149,6 +159,6 @@ pub(crate) fn plan_stays_within(input: &[u8], allocated: &PeakAlloc) {
     if head[0] & AGAIN != 0 && is_plain {
         let compressed: Vec<_> = layers.iter().map(|layer| gzip(layer)).collect();
         let entries = |plan: Option<Plan>| plan.map(|plan| plan.entries().collect::<Vec<_>>());
-        assert_eq!(entries(planned), entries(plan_of(&compressed)));
+        assert_eq!(entries(planned), entries(plan_of(&compressed, dialect)));
     }
 }

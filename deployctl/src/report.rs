@@ -101,7 +101,8 @@ mod tests {
         let report = Report::of_usage(rendered, "see y");
         let expected = "unexpected argument '--x' found\nhint: see y";
         assert_eq!(report.to_string(), expected);
-        let missing = "error: the following arguments were not provided:\n  --name <NAME>\n\nUsage:";
+        let missing =
+            "error: the following arguments were not provided:\n  --name <NAME>\n\nUsage:";
         let report = Report::of_usage(missing, "see y");
         let expected = "the following arguments were not provided: --name <NAME>";
         assert_eq!(report.line, expected);

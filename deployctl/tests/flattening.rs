@@ -13,7 +13,7 @@ use std::{
 };
 
 use deploy_spec::{Algorithm, Digest, Hasher, media_type::Compression};
-use deployctl::archive::{FlattenOptions, LayerSource, flatten};
+use deployctl::archive::{Dialect, FlattenOptions, LayerSource, flatten};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -62,6 +62,7 @@ fn flattening_takes_no_memory_for_what_is_in_files() {
                 growing: None,
                 size: None,
                 diff_id: None,
+                dialect: Dialect::Own,
             }
         })
         .collect();

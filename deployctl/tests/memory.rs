@@ -13,7 +13,7 @@ use std::{
 };
 
 use deploy_spec::{Algorithm, Digest, Hasher};
-use deployctl::archive::{LayerSource, Layers, Limits};
+use deployctl::archive::{Dialect, LayerSource, Layers, Limits};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -124,6 +124,7 @@ fn entry_of_any_shape_takes_at_most_300_bytes_beside_its_name() {
             digest,
             size: None,
             diff_id: None,
+            dialect: Dialect::Own,
         };
         let mut layers = Layers::open(&[source], Default::default()).unwrap();
         let before = ALLOCATED.current_usage() as u64;

@@ -4,7 +4,7 @@ use std::{fs::File, io, path::Path};
 
 use deploy_spec::{component::Layer, media_type::Compression};
 use deployctl::{
-    archive::{self, FlattenOptions, LayerSource, SpecialFiles},
+    archive::{self, Dialect, FlattenOptions, LayerSource},
     client::{Content, Part},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -40,7 +40,6 @@ pub(crate) async fn flatten(
         let file = tempfile::tempfile_in(&scratch).map_err(failed("create a file in", &scratch))?;
         let options = FlattenOptions {
             compression,
-            special_files: SpecialFiles::LeaveOut,
             ..FlattenOptions::default()
         };
         let output = io::BufWriter::with_capacity(BUFFER, &file);
@@ -89,6 +88,7 @@ async fn keep(
                     digest: layer.digest,
                     size: Some(layer.size),
                     diff_id: layer.diff_id,
+                    dialect: Dialect::Image,
                 })
             });
             async { kept.await? }

@@ -22,6 +22,7 @@ const OF_PACKAGES: [&str; 5] = [
     r#"mkdir -p "$ROOT"/usr/bin "$ROOT"/usr/lib "$ROOT"/usr/lib64 "$ROOT"/usr/sbin "$ROOT"/etc "$ROOT"/tmp
        chmod 1777 "$ROOT"/tmp
        for name in bin lib lib64 sbin; do ln -s usr/$name "$ROOT"/$name; done
+       ln -s /usr/lib "$ROOT"/absolute
        put busybox-static"#,
     // perl has two names; libc6 brings the loader.
     "put libc6 libcrypt1 perl-base",
@@ -55,6 +56,14 @@ const ODD: &str = r#"mkdir -p odd/usr/share/man odd/names; cd odd
 line'; echo d >'back\slash'; echo e >'ünï'; echo f >"$(printf '\377')"; echo g >'...'; echo h >'a.wh.b'
     ln "$long/$long/$long" ../also-long; ln -s "$long/$long/$long" link-to-long
     mkdir -m 000 closed; mkdir sticky; chmod 7777 sticky"#;
+
+/// What is written through symbolic links of lower layers, and removed through them; a symbolic link with
+/// two names; a name that begins with a slash.
+const THROUGH: &str = r#"mkdir -p through/lib through/absolute through/etc; cd through
+    echo through >lib/through; : >lib/.wh.added; echo absolute >absolute/through
+    ln -s nowhere link; ln -P link link-too; echo slash >etc/slash
+    cd ..; tar --format=pax --no-recursion -cf through.tar -C through lib/through lib/.wh.added absolute/through link link-too
+    tar -P --format=pax --no-recursion --transform 's,^,/,' -rf through.tar -C through etc/slash"#;
 
 /// The commands that buildah runs in a container, a layer each.
 const BUILT: [&str; 3] = [
@@ -178,7 +187,7 @@ impl Tools {
         })
     }
 
-    /// Makes an image of Debian's packages by umoci: nine layers, among them an empty one, one that is
+    /// Makes an image of Debian's packages by umoci: ten layers, among them an empty one, one that is
     /// there twice, and one that no program made.
     ///
     /// # Panics
@@ -209,7 +218,15 @@ impl Tools {
             desk,
             "mkdir twice && echo twice >twice/file && tar -cf twice.tar -C twice file",
         );
-        for layer in ["odd.tar", "empty.tar", "twice.tar", "twice.tar"] {
+        self.shell(desk, THROUGH);
+        let layers = [
+            "odd.tar",
+            "empty.tar",
+            "twice.tar",
+            "twice.tar",
+            "through.tar",
+        ];
+        for layer in layers {
             self.umoci(desk, &["raw", "add-layer", "--image", &name, layer]);
         }
         self.configure(desk, &name);

@@ -17,7 +17,7 @@ use deploy_tests::programs::Program;
 use deploy_tests::registry::Registry;
 use deploy_tests::tree::Tree;
 use deploy_tests::wait;
-use deployctl::archive::{FlattenOptions, LayerSource, flatten};
+use deployctl::archive::{Dialect, FlattenOptions, LayerSource, flatten};
 use serde_json::{Value, json};
 
 /// Brings an image into the desk's registry as a configuration of this name.
@@ -156,6 +156,7 @@ fn flattened(desk: &Desk, image: &Image) -> Tree {
             digest: layer.digest.parse().unwrap(),
             size: None,
             diff_id: Some(layer.diff_id.parse().unwrap()),
+            dialect: Dialect::Image,
         })
         .collect();
     let options = FlattenOptions {
@@ -309,7 +310,7 @@ fn image_of_packages_is_on_the_host_what_it_is_elsewhere_and_runs() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     let image = tools.of_packages(&desk);
-    assert_eq!(image.layers().len(), 9);
+    assert_eq!(image.layers().len(), 10);
     check(&desk, &tools, &image, "good day from /usr/bin/perl\n");
 }
 

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::Deployer;
 use crate::{
+    content::dialect,
     error::AgentError,
     room::{Need, NoRoom, Room},
     source::Source,
@@ -145,6 +146,7 @@ impl<S: Source> Deployer<S> {
             digest: layer.digest.clone(),
             size: Some(layer.size),
             diff_id: layer.diff_id.clone(),
+            dialect: dialect(release.is_image()),
         };
         release.layers.iter().map(source).collect()
     }

@@ -239,6 +239,9 @@ pub enum Rule {
     RootNotDirectory,
     /// The way to the entry leads through a symbolic link.
     ThroughSymlink(String),
+    /// The way to the entry leads through more symbolic links than the kernel follows, or further
+    /// down than a path may.
+    LinksTooFar(String),
     /// The way to the entry leads through a file of the same layer.
     ThroughFile(String),
     /// A hard link's target is absolute or has a `..` in it.
@@ -283,6 +286,10 @@ impl fmt::Display for Rule {
             Self::ThroughSymlink(link) => write!(
                 formatter,
                 "it would be written through the symbolic link `{link}`"
+            ),
+            Self::LinksTooFar(name) => write!(
+                formatter,
+                "its way leads through too many symbolic links, or too far down, at `{name}`"
             ),
             Self::ThroughFile(file) => write!(formatter, "`{file}` on its way is no directory"),
             Self::HardLinkOutside(target) => {

@@ -13,7 +13,7 @@ use std::{
 use deploy_spec::media_type::Compression;
 
 use super::{
-    ArchiveError, AttributePattern, LayerSource, Layers, Limits, Packed, SpecialFiles,
+    ArchiveError, AttributePattern, LayerSource, Layers, Limits, Packed,
     contents::{Contents, NewFile},
     emit::{BUFFER, Emitter, Header},
     reader::TarReader,
@@ -34,19 +34,16 @@ pub struct FlattenOptions {
     pub limits: Limits,
     /// How the archive is compressed, each with one fixed setting.
     pub compression: Compression,
-    /// What becomes of devices and named pipes.
-    pub special_files: SpecialFiles,
     /// Set to true, it ends the work at the next entry.
     pub stop: Arc<AtomicBool>,
 }
 
 impl Default for FlattenOptions {
-    /// gzip, which every client reads; devices and named pipes are refused.
+    /// gzip, which every client reads.
     fn default() -> Self {
         Self {
             limits: Limits::default(),
             compression: Compression::Gzip,
-            special_files: SpecialFiles::Refuse,
             stop: Arc::default(),
         }
     }
@@ -83,7 +80,6 @@ pub fn flatten(
     options: &FlattenOptions,
 ) -> Result<Flattened, ArchiveError> {
     let mut layers = Layers::open(layers, Arc::clone(&options.stop))?;
-    layers.special_files = options.special_files;
     let allowed = AttributePattern::all();
     let plan = layers.read(&options.limits, &allowed, || super::contents::PassedOver)?;
     let survivors = &plan.survivors;

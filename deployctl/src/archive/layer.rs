@@ -12,7 +12,7 @@ use std::{
 use deploy_spec::{Algorithm, Digest};
 
 use super::{
-    ArchiveError, AttributePattern, LayerSource, LimitKind, Limits, Rule,
+    ArchiveError, AttributePattern, Dialect, LayerSource, LimitKind, Limits, Rule,
     contents::{Contents, NewFile},
     decode::{Content, Measured, Total, Wanted},
     error::escape,
@@ -214,6 +214,13 @@ impl OpenLayer {
             }),
             _ => Ok(()),
         }
+    }
+}
+
+impl OpenLayer {
+    /// Returns how its entries are understood.
+    pub(super) fn dialect(&self) -> Dialect {
+        self.source.dialect
     }
 }
 

@@ -4,7 +4,7 @@
 //! A name that is replaced keeps its place and becomes something else; one that is removed stays
 //! as a gap. So nothing here gets smaller, and the limit of entries bounds all of it.
 
-use std::{collections::hash_map::RandomState, hash::BuildHasher};
+use std::{collections::hash_map::RandomState, hash::BuildHasher, sync::Arc};
 
 use hashbrown::HashTable;
 
@@ -66,7 +66,8 @@ pub(super) struct Inode {
 
 #[derive(Debug)]
 pub(super) struct Symlink {
-    pub(super) target: Box<[u8]>,
+    /// Shared by further names of the link.
+    pub(super) target: Arc<[u8]>,
     pub(super) attributes: Attributes,
 }
 
@@ -134,7 +135,7 @@ impl Nodes {
     ) -> NodeId {
         if let Some(id) = self.find(parent, name) {
             if let What::Symlink(old) = self.node(id).what {
-                self.symlinks[old as usize].target = Box::default();
+                self.symlinks[old as usize].target = Arc::default();
             }
             let node = self.node_mut(id);
             (node.what, node.touched) = (what, touched);

@@ -55,7 +55,7 @@ impl SafePath {
     }
 
     /// Returns the components from the root down.
-    pub(super) fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+    pub(super) fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> + Clone {
         self.0
             .split(|byte| *byte == b'/')
             .filter(|component| !component.is_empty())
@@ -63,7 +63,7 @@ impl SafePath {
 
     /// Returns the components of the directory above, and the last component; nothing for
     /// the root.
-    pub(super) fn split(&self) -> Option<(impl Iterator<Item = &[u8]>, &[u8])> {
+    pub(super) fn split(&self) -> Option<(impl Iterator<Item = &[u8]> + Clone, &[u8])> {
         let mut components = self.components();
         let name = components.next_back()?;
         Some((components, name))

@@ -15,7 +15,7 @@ use std::{
 use deploy_spec::Digest;
 
 use super::{
-    ArchiveError, AttributePattern, Growing, LimitKind, Limits, SpecialFiles,
+    ArchiveError, AttributePattern, Dialect, Growing, LimitKind, Limits,
     contents::{Contents, PassedOver},
     decode::{Measured, Total},
     growing::LayerFile,
@@ -43,12 +43,13 @@ pub struct LayerSource {
     pub size: Option<u64>,
     /// The digest that its uncompressed bytes must have, where that is known.
     pub diff_id: Option<Digest>,
+    /// How its entries are understood.
+    pub dialect: Dialect,
 }
 
 /// Opened layers: the very files that were verified are the ones that are unpacked.
 pub struct Layers {
     layers: Vec<OpenLayer>,
-    pub(super) special_files: SpecialFiles,
     stop: Arc<AtomicBool>,
 }
 
@@ -79,7 +80,6 @@ impl Layers {
         };
         Ok(Self {
             layers: sources.iter().map(open).collect::<Result<_, _>>()?,
-            special_files: SpecialFiles::Refuse,
             stop,
         })
     }
@@ -106,7 +106,7 @@ impl Layers {
     ) -> Result<Plan, ArchiveError> {
         let threads = parallelism().min(self.layers.len());
         let reading = self.reading(limits, allowed);
-        let tree = Tree::new(self.special_files);
+        let dialects: Vec<_> = self.layers.iter().map(OpenLayer::dialect).collect();
         let (ways, messages): (Vec<_>, Vec<_>) =
             self.layers.iter().map(|_| sync_channel(AHEAD)).unzip();
         let queue = Mutex::new(self.layers.iter_mut().zip(ways).enumerate());
@@ -114,7 +114,7 @@ impl Layers {
             for _ in 0..threads {
                 scope.spawn(|| read_layers(&queue, &reading, &mut contents()));
             }
-            let merged = merge(messages, tree, limits);
+            let merged = merge(messages, &dialects, limits);
             // Whoever still reads does it in vain.
             reading.abandoned.store(merged.is_err(), Ordering::Relaxed);
             merged
@@ -178,12 +178,14 @@ fn read_layers<'a>(
 /// Merges the layers in their order while they are read; returns the first that is wrong.
 fn merge(
     layers: Vec<Receiver<Message>>,
-    tree: Tree,
+    dialects: &[Dialect],
     limits: &Limits,
 ) -> Result<Plan, (usize, ArchiveError)> {
+    let tree = Tree::new();
     let mut merging = Merging { tree, limits };
     let mut measured = Vec::with_capacity(layers.len());
-    for (index, messages) in layers.into_iter().enumerate() {
+    for (index, (messages, dialect)) in layers.into_iter().zip(dialects).enumerate() {
+        merging.tree.dialect = *dialect;
         let layer = merging.layer(index, &messages);
         measured.push(layer.map_err(|error| (index, error))?);
     }

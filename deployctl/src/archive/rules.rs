@@ -37,16 +37,6 @@ pub enum SpecialBits {
     Keep,
 }
 
-/// What becomes of devices and named pipes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpecialFiles {
-    /// A layer that has one is refused.
-    Refuse,
-    /// They are left out and counted; what a lower layer has in their place goes with them. Engines
-    /// make those that a container needs by themselves, so that nobody misses what an image has.
-    LeaveOut,
-}
-
 /// Which of an archive's numbers are taken over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {

@@ -1,6 +1,8 @@
 //! What is left of the merged tree, in the order in which it is written. Pure; `plan` makes
 //! it, `materialise` writes it.
 
+use std::sync::Arc;
+
 use super::{
     extended::Extended,
     header::Timestamp,
@@ -52,7 +54,7 @@ pub(super) struct HardLink {
 #[derive(Debug)]
 pub(super) struct Symlink {
     pub(super) place: Place,
-    pub(super) target: Box<[u8]>,
+    pub(super) target: Arc<[u8]>,
     pub(super) attributes: Attributes,
 }
 

@@ -1,5 +1,5 @@
 //! The merged tree of all layers, in memory. Pure; `plan` feeds it entries, `survivors` reads
-//! it out.
+//! it out, `ways` finds where names lead.
 //!
 //! A file name points to an inode: a hard link goes on naming the content that stood there
 //! when it was made, whatever a later entry puts in that place.
@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ArchiveError, LimitKind, Limits, Rule, SpecialFiles,
+    ArchiveError, Dialect, LimitKind, Limits, Rule,
     error::escape,
     header::Timestamp,
     incoming::ContentId,
-    nodes::{DirectoryId, Inode, InodeId, MOST_NAMES, NodeId, Nodes, ROOT, Symlink, What},
-    path::{PathError, SafePath},
+    nodes::{DirectoryId, Inode, MOST_NAMES, NodeId, Nodes, ROOT, Symlink, What},
+    path::SafePath,
     reader::{Entry, EntryKind},
     whiteout::Whiteout,
 };
@@ -47,27 +47,28 @@ pub(super) const IMPLIED: Attributes = Attributes {
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) nodes: Nodes,
-    special_files: SpecialFiles,
-    /// How many of them were left out.
+    /// Of the present layer.
+    pub(super) dialect: Dialect,
+    /// How many devices and named pipes were left out.
     pub(super) left_out: u64,
     /// Entries, and directories that only the names of entries tell of.
-    names: u64,
+    pub(super) names: u64,
     /// Bytes of the directories' extended attributes.
     attribute_bytes: u64,
     /// Symbolic links of lower layers in whose place the present one has a directory, because an
     /// entry goes that way: right only if a whiteout of this layer takes the link away, wherever
     /// it stands. With the entry.
-    unconfirmed: BTreeMap<NodeId, Box<[u8]>>,
+    pub(super) unconfirmed: BTreeMap<NodeId, Box<[u8]>>,
     /// Symbolic links of the present layer in whose place lower layers had a directory.
-    replacing: BTreeSet<NodeId>,
+    pub(super) replacing: BTreeSet<NodeId>,
 }
 
 impl Tree {
     /// Returns the empty tree.
-    pub(super) fn new(special_files: SpecialFiles) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             nodes: Nodes::new(),
-            special_files,
+            dialect: Dialect::Own,
             left_out: 0,
             names: 0,
             attribute_bytes: 0,
@@ -123,7 +124,8 @@ impl Tree {
         limits: &Limits,
     ) -> Result<(), ArchiveError> {
         let refused = |rule| ArchiveError::refused(&entry.name, rule);
-        let path = SafePath::parse(&entry.name, limits).map_err(|error| error.of(&entry.name))?;
+        let name = self.dialect.name(&entry.name);
+        let path = SafePath::parse(name, limits).map_err(|error| error.of(&entry.name))?;
         let attributes = attributes(entry).map_err(refused)?;
         let Some((parents, name)) = path.split() else {
             if entry.kind != EntryKind::Directory {
@@ -135,7 +137,7 @@ impl Tree {
             Whiteout::None => {}
             Whiteout::Ignored => return Ok(()),
             Whiteout::Name(name) => {
-                let parent = self.find_lower_directory(parents);
+                let parent = self.find_lower_directory(parents, limits);
                 if let Some(parent) = parent.map_err(refused)? {
                     self.remove_lower(parent, name, layer);
                 }
@@ -143,23 +145,21 @@ impl Tree {
             }
             Whiteout::Opaque => {
                 let directory = self
-                    .make_directories(parents, layer, entry)
+                    .make_directories(parents, layer, entry, limits)
                     .map_err(refused)?;
                 self.remove_lower_children(directory, layer);
                 return Ok(());
             }
         }
         let what = match &entry.kind {
-            EntryKind::Unsupported(Rule::Special(_))
-                if self.special_files == SpecialFiles::LeaveOut =>
-            {
+            EntryKind::Unsupported(Rule::Special(_)) if self.dialect == Dialect::Image => {
                 self.left_out += 1;
                 What::Gap
             }
             EntryKind::Unsupported(rule) => return Err(refused(rule.clone())),
             EntryKind::Directory => {
                 let parent = self
-                    .make_directories(parents, layer, entry)
+                    .make_directories(parents, layer, entry, limits)
                     .map_err(refused)?;
                 let directory = match self.what(parent, name) {
                     Some((node, What::Directory(directory))) => {
@@ -174,9 +174,7 @@ impl Tree {
                 content: ContentId { layer, ordinal },
                 size: *size,
             })),
-            EntryKind::HardLink { target } => {
-                What::File(self.link_target(target, limits).map_err(refused)?)
-            }
+            EntryKind::HardLink { target } => self.link_target(target, limits).map_err(refused)?,
             EntryKind::Symlink { target } => {
                 check_symlink(target, limits).map_err(refused)?;
                 What::Symlink(self.nodes.new_symlink(Symlink {
@@ -186,7 +184,7 @@ impl Tree {
             }
         };
         let parent = self
-            .make_directories(parents, layer, entry)
+            .make_directories(parents, layer, entry, limits)
             .map_err(refused)?;
         if matches!(what, What::Symlink(_))
             && let Some((node, What::Directory(_))) = self.what(parent, name)
@@ -199,13 +197,13 @@ impl Tree {
     }
 
     /// Returns what stands under `name`.
-    fn what(&self, directory: DirectoryId, name: &[u8]) -> Option<(NodeId, What)> {
+    pub(super) fn what(&self, directory: DirectoryId, name: &[u8]) -> Option<(NodeId, What)> {
         let child = self.nodes.child(directory, name)?;
         Some((child, self.nodes.node(child).what))
     }
 
     /// Makes an empty directory stand under `name`.
-    fn new_directory(
+    pub(super) fn new_directory(
         &mut self,
         parent: DirectoryId,
         name: &[u8],
@@ -239,104 +237,6 @@ impl Tree {
         directory.attributes = attributes;
         directory.extended = extended;
         Ok(())
-    }
-
-    /// Returns the directory at the end of `names`, made where it is missing.
-    ///
-    /// A file that a lower layer left on the way gives place: this layer says that there is a
-    /// directory. A symbolic link does only where this layer also takes it away; following it is
-    /// the oldest way out of a tree, and replacing it would pull the files behind it out of
-    /// sight.
-    fn make_directories<'a>(
-        &mut self,
-        names: impl Iterator<Item = &'a [u8]>,
-        layer: u16,
-        entry: &Entry,
-    ) -> Result<DirectoryId, Rule> {
-        let mut at = ROOT;
-        for name in names {
-            let found = self.what(at, name);
-            if let Some((node, What::Directory(directory))) = found {
-                self.nodes.node_mut(node).touched = layer;
-                at = directory;
-                continue;
-            }
-            let mut is_link = false;
-            if let Some((node, what)) = found {
-                is_link = matches!(what, What::Symlink(_));
-                if self.nodes.node(node).touched == layer {
-                    let name = escape(name);
-                    return Err(match is_link {
-                        true => Rule::ThroughSymlink(name),
-                        false => Rule::ThroughFile(name),
-                    });
-                }
-            }
-            let (node, directory) = self.new_directory(at, name, layer);
-            self.names += 1;
-            if is_link {
-                self.unconfirmed.insert(node, entry.name.as_slice().into());
-            }
-            at = directory;
-        }
-        Ok(at)
-    }
-
-    /// Returns the directory at the end of `names` where there is one.
-    fn find_directory<'a>(
-        &self,
-        names: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Option<DirectoryId>, Rule> {
-        self.find(names, |_| false)
-    }
-
-    /// Returns the directory at the end of `names` where lower layers have one and the present one
-    /// has left it. A link of the present layer that stands in the way, and has replaced a directory
-    /// of lower layers, has replaced all that was to be removed from it: umoci writes both. What is
-    /// behind the link is not meant.
-    fn find_lower_directory<'a>(
-        &self,
-        names: impl Iterator<Item = &'a [u8]>,
-    ) -> Result<Option<DirectoryId>, Rule> {
-        self.find(names, |link| self.replacing.contains(&link))
-    }
-
-    /// Finds a directory; there is none behind links that count as its end.
-    fn find<'a>(
-        &self,
-        names: impl Iterator<Item = &'a [u8]>,
-        ends: impl Fn(NodeId) -> bool,
-    ) -> Result<Option<DirectoryId>, Rule> {
-        let mut at = ROOT;
-        for name in names {
-            match self.what(at, name) {
-                Some((_, What::Directory(directory))) => at = directory,
-                Some((link, What::Symlink(_))) if !ends(link) => {
-                    return Err(Rule::ThroughSymlink(escape(name)));
-                }
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(at))
-    }
-
-    /// Returns the content that a hard link to `target` names.
-    fn link_target(&self, target: &[u8], limits: &Limits) -> Result<InodeId, Rule> {
-        let missing = || Rule::HardLinkTarget(escape(target));
-        let path = SafePath::parse(target, limits).map_err(|error| match error {
-            PathError::Rule(Rule::Absolute | Rule::ParentDirectory) => {
-                Rule::HardLinkOutside(escape(target))
-            }
-            PathError::Rule(Rule::EmptyName) => missing(),
-            PathError::Rule(rule) => rule,
-            PathError::Limit(..) => Rule::TargetTooLong,
-        })?;
-        let (parents, name) = path.split().ok_or_else(missing)?;
-        let parent = self.find_directory(parents)?.ok_or_else(missing)?;
-        match self.what(parent, name) {
-            Some((_, What::File(inode))) => Ok(inode),
-            _ => Err(missing()),
-        }
     }
 
     /// Takes away what layers below `layer` brought under `name`, wherever in this layer the

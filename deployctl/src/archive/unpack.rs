@@ -73,6 +73,10 @@ pub struct Unpacked {
     pub hard_links: u64,
     /// Symbolic links.
     pub symlinks: u64,
+    /// Devices and named pipes that are in the layers and not in the tree ([`Dialect::Image`]).
+    ///
+    /// [`Dialect::Image`]: super::Dialect::Image
+    pub left_out: u64,
     /// Bytes in the files.
     pub bytes: u64,
     /// Bytes of that which take no further place, since an earlier tree has them; none in a plan.
@@ -92,6 +96,7 @@ impl Plan {
             files: survivors.files.len() as u64,
             hard_links: survivors.links.len() as u64,
             symlinks: survivors.symlinks.len() as u64,
+            left_out: self.left_out,
             bytes: survivors.files.iter().map(|file| file.size).sum(),
             taken_over: 0,
             linked: 0,

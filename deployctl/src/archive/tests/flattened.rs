@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::{
     super::{
-        ArchiveError, FlattenOptions, Flattened, LayerSource, Layers, Ownership, Rule, SpecialBits,
-        SpecialFiles, UnpackOptions, emit::push_record, error::escape_all, flatten, unpack,
+        ArchiveError, FlattenOptions, Flattened, LayerSource, Layers, Ownership, SpecialBits,
+        UnpackOptions, emit::push_record, error::escape_all, flatten, unpack,
     },
     Place, Tar,
 };
@@ -345,42 +345,6 @@ fn bytes_depend_on_what_the_layers_hold_and_not_on_how_they_are_kept() {
             .0,
         one
     );
-}
-
-#[test]
-fn devices_and_pipes_are_refused_or_left_out_with_what_they_replace() {
-    let lower = Tar::new()
-        .directory("dev")
-        .file("dev/null", "written by mistake")
-        .file("a", "1");
-    let upper = Tar::new().raw(b'3', b"dev/null", b"", b"", |_| {}).raw(
-        b'6',
-        b"run/pipe",
-        b"",
-        b"",
-        |_| {},
-    );
-    let place = Place::new();
-    let layers = place.layers(&[lower.finish(), upper.finish()]);
-    let refused = flattened(&layers, &FlattenOptions::default()).unwrap_err();
-    assert!(refused.is_of("l1"), "{refused}");
-    assert!(
-        matches!(refused.cause(), ArchiveError::Refused { entry, rule: Rule::Special(_) } if entry == "dev/null"),
-        "{refused:?}"
-    );
-    let options = FlattenOptions {
-        special_files: SpecialFiles::LeaveOut,
-        ..FlattenOptions::default()
-    };
-    let (bytes, found) = flattened(&layers, &options).unwrap();
-    assert_eq!(found.left_out, 2);
-    let one = Place::new();
-    one.unpack(&[bytes], &unpacking()).unwrap();
-    let names: Vec<_> = super::listing(&one.root())
-        .iter()
-        .map(|line| line.split(' ').next().unwrap().to_owned())
-        .collect();
-    assert_eq!(names, ["a", "dev/", "run/"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod arriving;
 mod compared;
 mod flattened;
 mod hostile;
+mod images;
 mod inspected;
 mod layered;
 mod linked;
@@ -22,7 +23,7 @@ use std::{
 
 use deploy_spec::Digest;
 
-use super::{ArchiveError, LayerSource, UnpackOptions, Unpacked, remove_tree, unpack};
+use super::{ArchiveError, Dialect, LayerSource, UnpackOptions, Unpacked, remove_tree, unpack};
 
 /// Makes archives entry by entry, the wrong ones too.
 #[derive(Clone, Default)]
@@ -133,6 +134,7 @@ impl Place {
                 digest: Digest::sha256(bytes),
                 size: Some(bytes.len() as u64),
                 diff_id: None,
+                dialect: Dialect::Own,
             }
         };
         archives.iter().enumerate().map(write).collect()
