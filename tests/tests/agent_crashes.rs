@@ -201,7 +201,7 @@ fn at_every_step(calls: &str, mut round: impl FnMut(&Step, usize) -> bool) -> us
             }
             deaths += 1;
             number += match (long(), STEPS_BACK.split(',').any(|other| other == call)) {
-                (false, _) => 1 + 2 * number,
+                (false, _) => 2 + 4 * number,
                 (true, false) => 1 + number / 8,
                 (true, true) => 1,
             };

@@ -262,12 +262,12 @@ fn a_large_image_passes_through_little_memory() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     let layer = |number: u32| {
-        let mut content = vec![0; 40 << 20];
+        let mut content = vec![0; 24 << 20];
         rand::fill(&mut content[..]);
         Archive::new().file(&format!("file{number}"), content).tar()
     };
     let image = Image {
-        layers: (0..5).map(layer).collect(),
+        layers: (0..4).map(layer).collect(),
         ..Image::example()
     };
     desk.write("large.tar", image.docker_new(Stored::Plain));
