@@ -6,6 +6,7 @@
     reason = "a scenario fails where something does not hold"
 )]
 
+mod damaged;
 mod engine;
 mod flattened;
 mod image;
