@@ -11,9 +11,9 @@ use deployctl::{
 
 use crate::{cache::Cache, deployer::chain, error::AgentError, record::Record, source::Source};
 
-/// Returns how the layers of a release are understood, by whether it is an image or was made of one.
-pub(crate) fn dialect(is_image: bool) -> Dialect {
-    match is_image {
+/// Returns how the layers of a release are understood, by whether it was imported from an image.
+pub(crate) fn dialect(is_imported: bool) -> Dialect {
+    match is_imported {
         true => Dialect::Image,
         false => Dialect::Own,
     }
@@ -46,7 +46,7 @@ impl Content {
         Self {
             id: id.clone(),
             layers: release.layers.iter().map(layer).collect(),
-            dialect: dialect(release.is_image()),
+            dialect: dialect(release.is_imported()),
         }
     }
 

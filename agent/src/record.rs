@@ -31,8 +31,7 @@ pub(crate) struct Record {
     /// Who vouched for it, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) signed: Option<Vouched>,
-    /// Whether it is an image of other tools, or was imported from one: then its layers are read as
-    /// container engines read them.
+    /// Whether it was imported from an image: then its layers are read as container engines read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) imported: bool,
     /// Lowest first.
@@ -173,7 +172,7 @@ impl Record {
             release: release.number.map(|number| number.to_string()),
             mtime: release.created,
             channel: Some(channel.to_owned()),
-            imported: release.is_image(),
+            imported: release.is_imported(),
             layers: release.layers.iter().map(layer).collect(),
             ..Self::bare(id, release.configuration.as_ref())
         }

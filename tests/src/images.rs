@@ -187,7 +187,7 @@ impl Tools {
         })
     }
 
-    /// Makes an image of Debian's packages by umoci: ten layers, among them an empty one, one that is
+    /// Makes an image of Debian's packages by umoci: nine layers, among them an empty one, one that is
     /// there twice, and one that no program made.
     ///
     /// # Panics
@@ -218,18 +218,25 @@ impl Tools {
             desk,
             "mkdir twice && echo twice >twice/file && tar -cf twice.tar -C twice file",
         );
-        self.shell(desk, THROUGH);
-        let layers = [
-            "odd.tar",
-            "empty.tar",
-            "twice.tar",
-            "twice.tar",
-            "through.tar",
-        ];
-        for layer in layers {
+        for layer in ["odd.tar", "empty.tar", "twice.tar", "twice.tar"] {
             self.umoci(desk, &["raw", "add-layer", "--image", &name, layer]);
         }
         self.configure(desk, &name);
+        image
+    }
+
+    /// Adds a layer to the image of packages that goes through symbolic links of lower ones, under another
+    /// tag.
+    #[track_caller]
+    pub fn through_links(&self, desk: &Desk, image: &Image) -> Image {
+        self.shell(desk, THROUGH);
+        let name = format!("{}:{}", image.layout.display(), image.tag);
+        let image = Image {
+            tag: "through",
+            ..image.clone()
+        };
+        let add = ["raw", "add-layer", "--image", &name, "--tag", image.tag];
+        self.umoci(desk, &[&add[..], &["through.tar"]].concat());
         image
     }
 

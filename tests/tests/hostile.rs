@@ -241,8 +241,6 @@ fn layout(desk: &Desk, name: &str, layers: &[Vec<u8>]) {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json"),
         "layers": layers.iter().map(layer).collect::<Vec<_>>(),
-        // A release of ours: layers of other images are read otherwise.
-        "annotations": {"org.opencontainers.image.version": "v1"},
     });
     let manifest = blob(
         manifest.to_string().as_bytes(),

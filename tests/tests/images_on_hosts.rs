@@ -310,8 +310,27 @@ fn image_of_packages_is_on_the_host_what_it_is_elsewhere_and_runs() {
     let registry = Registry::start();
     let desk = Desk::at(registry.address());
     let image = tools.of_packages(&desk);
-    assert_eq!(image.layers().len(), 10);
+    assert_eq!(image.layers().len(), 9);
     check(&desk, &tools, &image, "good day from /usr/bin/perl\n");
+    goes_through_links(&desk, &tools, &image);
+}
+
+/// What goes through symbolic links of lower layers arrives where they lead, once it is imported; hosts do
+/// not take it from others.
+fn goes_through_links(desk: &Desk, tools: &Tools, image: &Image) {
+    let image = tools.through_links(desk, image);
+    let script = desk.script("nothing.sh", "true");
+    let mut trees = Vec::new();
+    for (name, more) in [("through", &[][..]), ("through-flat", &["--flatten"])] {
+        let reference = image.reference();
+        import(desk, name, &[&[&*reference], more].concat()).ok();
+        trees.push((name.to_owned(), deploy(desk, name, &script)));
+    }
+    assert_same(desk, tools, &image, &trees);
+    by_skopeo(desk, &image, "through-skopeo");
+    let refused = desk.agent_once("through-skopeo", "hosts/refused", &script);
+    let refused = refused.code(1);
+    assert!(refused.stderr.contains("entry `link-too`"), "{refused}");
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl<S: Source> Deployer<S> {
             digest: layer.digest.clone(),
             size: Some(layer.size),
             diff_id: layer.diff_id.clone(),
-            dialect: dialect(release.is_image()),
+            dialect: dialect(release.is_imported()),
         };
         release.layers.iter().map(source).collect()
     }

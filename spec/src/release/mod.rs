@@ -182,10 +182,10 @@ impl Release {
         annotations
     }
 
-    /// Whether other tools made its layers: it is an image of theirs, or was imported from one. Then
-    /// they are to be read as container engines read them.
-    pub fn is_image(&self) -> bool {
-        self.number.is_none() || self.annotations.contains_key(annotation::BASE_DIGEST)
+    /// Whether it was imported from an image, so that other tools made its layers: they are to be
+    /// read as container engines read them.
+    pub fn is_imported(&self) -> bool {
+        self.annotations.contains_key(annotation::BASE_DIGEST)
     }
 
     /// Returns the outline of a release's manifest and the descriptor of its configuration,
