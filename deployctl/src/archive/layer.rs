@@ -215,9 +215,7 @@ impl OpenLayer {
             _ => Ok(()),
         }
     }
-}
 
-impl OpenLayer {
     /// Returns how its entries are understood.
     pub(super) fn dialect(&self) -> Dialect {
         self.source.dialect
