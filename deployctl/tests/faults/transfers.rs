@@ -7,7 +7,8 @@ use std::sync::{
 
 use super::support::{
     repository,
-    server::{Behaviour, Reply, Request, Server},
+    server::{Reply, Request, Server},
+    sessions::{CUT, Sessions},
 };
 use deploy_spec::Digest;
 use deployctl::client::{ClientError, Content, Progress, Uploaded};
@@ -143,56 +144,11 @@ async fn content_of_another_size_or_digest_is_refused() {
     }
 }
 
-/// A registry that takes chunks, and cuts the connection once in the middle of one.
-struct Chunks {
-    received: Arc<Mutex<Vec<u8>>>,
-    cut: AtomicBool,
-}
-
-impl Behaviour for Chunks {
-    fn takes(&self, head: &Request) -> Option<usize> {
-        let cuts = head.method == "PATCH" && !self.cut.swap(true, Ordering::SeqCst);
-        cuts.then_some(5_000_000)
-    }
-
-    fn answer(&self, request: &Request) -> Reply {
-        let mut received = self.received.lock().unwrap();
-        let session = "/v2/components/code/blobs/uploads/1?state=a";
-        match request.method.as_str() {
-            "HEAD" => return Reply::new(404),
-            "POST" => return Reply::new(202).header("Location", session),
-            "PATCH" => {
-                let range = request.header("content-range").unwrap();
-                let first: usize = range.split('-').next().unwrap().parse().unwrap();
-                if first != received.len() {
-                    return Reply::new(416);
-                }
-                received.extend(&request.body);
-            }
-            "PUT" => {
-                let digest = Digest::sha256(&received).to_string();
-                let is_right = request.query("digest") == Some(digest);
-                return Reply::new(if is_right { 201 } else { 400 });
-            }
-            _ if request.target == "/v2/" => return Reply::new(200),
-            _ => {}
-        }
-        let status = if request.method == "PATCH" { 202 } else { 204 };
-        let last = received.len().saturating_sub(1);
-        Reply::new(status)
-            .header("Location", session)
-            .header("Range", format!("0-{last}"))
-    }
-}
-
 #[tokio::test]
 async fn an_upload_goes_on_where_the_connection_broke() {
     let bytes = content(20 * 1024 * 1024);
-    let received = Arc::<Mutex<Vec<u8>>>::default();
-    let server = Server::start(Chunks {
-        received: received.clone(),
-        cut: AtomicBool::new(false),
-    });
+    let sessions = Sessions::cutting_once();
+    let server = Server::start(sessions.clone());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("blob");
     std::fs::write(&path, &bytes).unwrap();
@@ -207,7 +163,7 @@ async fn an_upload_goes_on_where_the_connection_broke() {
         .await
         .unwrap();
     assert_eq!(uploaded, Uploaded::Sent { before: 0 });
-    assert!(*received.lock().unwrap() == bytes);
+    assert!(sessions.state().received.as_ref() == Some(&bytes));
     let patches = server.seen("PATCH");
     let last = bytes.len() - 1;
     assert_eq!(
@@ -216,17 +172,14 @@ async fn an_upload_goes_on_where_the_connection_broke() {
     );
     assert_eq!(
         patches[1].header("content-range"),
-        Some(&*format!("5000000-{last}"))
+        Some(&*format!("{CUT}-{last}"))
     );
     assert_eq!(server.seen("POST").len(), 1);
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_is_named() {
-    let server = Server::start(Chunks {
-        received: Arc::default(),
-        cut: AtomicBool::new(true),
-    });
+    let server = Server::start(Sessions::default());
     let missing = Content::File {
         path: "/does/not/exist".into(),
         size: 1,

@@ -1,99 +1,22 @@
 //! Uploads that a program left unfinished, and another one goes on with: as far as the registry still
 //! knows them, and as they are of the same bytes.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use super::support::{
     registry_with,
-    server::{Behaviour, Reply, Request, Server},
+    server::{Reply, Request, Server},
+    sessions::{CUT, Sessions},
 };
 use deploy_spec::Digest;
 use deployctl::client::{Check, ClientError, Content, Options, Progress, Uploaded};
 use tempfile::TempDir;
 
-const MIB: usize = 1024 * 1024;
-const SIZE: usize = 20 * MIB;
-/// Where the connection breaks.
-const CUT: usize = 5 * MIB;
-
-/// A registry that is cut off while chunks come until it is well, and knows one session after the other.
-#[derive(Default)]
-struct Sessions {
-    state: Mutex<State>,
-    well: AtomicBool,
-}
-
-#[derive(Default)]
-struct State {
-    /// How many have begun.
-    begun: usize,
-    /// The last one, while it is known.
-    received: Option<Vec<u8>>,
-    /// How many bytes more it says that it has.
-    boast: usize,
-    stored: bool,
-}
-
-impl Behaviour for Arc<Sessions> {
-    fn takes(&self, head: &Request) -> Option<usize> {
-        let breaks = head.method == "PATCH" && !self.well.load(Ordering::SeqCst);
-        breaks.then_some(CUT)
-    }
-
-    fn answer(&self, request: &Request) -> Reply {
-        let mut state = self.state.lock().unwrap();
-        let session = format!("/v2/components/code/blobs/uploads/{}", state.begun);
-        let is_known = request.path() == session && state.received.is_some();
-        match request.method.as_str() {
-            _ if request.target == "/v2/" => return Reply::new(200),
-            "HEAD" => return Reply::new(if state.stored { 200 } else { 404 }),
-            "POST" => {
-                state.begun += 1;
-                state.received = Some(Vec::new());
-                let location = format!("{}{}", request.path(), state.begun);
-                return Reply::new(202).header("Location", location);
-            }
-            _ if !is_known => return Reply::new(404),
-            "DELETE" => {
-                state.received = None;
-                return Reply::new(204);
-            }
-            _ => {}
-        }
-        let received = state.received.as_mut().unwrap();
-        match request.method.as_str() {
-            "PATCH" => {
-                let range = request.header("content-range").unwrap();
-                let first: usize = range.split('-').next().unwrap().parse().unwrap();
-                if first != received.len() {
-                    return Reply::new(416);
-                }
-                received.extend(&request.body);
-            }
-            "PUT" => {
-                let digest = Digest::sha256(received).to_string();
-                state.stored = request.query("digest") == Some(digest);
-                return Reply::new(if state.stored { 201 } else { 400 });
-            }
-            _ => {}
-        }
-        if !self.well.load(Ordering::SeqCst) && request.method == "GET" {
-            return Reply::new(503);
-        }
-        let last = (received.len() + state.boast).saturating_sub(1);
-        let status = if request.method == "PATCH" { 202 } else { 204 };
-        Reply::new(status)
-            .header("Location", session)
-            .header("Range", format!("0-{last}"))
-    }
-}
+const SIZE: usize = 20 * 1024 * 1024;
 
 /// A registry with an upload that was left unfinished, and where it is kept.
 struct Left {
-    sessions: Arc<Sessions>,
+    sessions: Sessions,
     server: Server,
     place: TempDir,
     bytes: Vec<u8>,
@@ -103,7 +26,7 @@ struct Left {
 impl Left {
     /// One to which the first 5 MiB of other bytes than ours, or of ours, have come.
     async fn of(sent: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
-        let sessions = Arc::<Sessions>::default();
+        let sessions = Sessions::ill();
         let bytes: Vec<u8> = (0..SIZE).map(|at| (at * at / 7 % 251) as u8).collect();
         let left = Self {
             server: Server::start(sessions.clone()),
@@ -116,7 +39,7 @@ impl Left {
         let error = left.upload(Content::Bytes(sent.into())).await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert_eq!(left.kept(), 1);
-        left.sessions.well.store(true, Ordering::SeqCst);
+        left.sessions.heal();
         left
     }
 
@@ -145,7 +68,7 @@ impl Left {
     }
 
     fn begun(&self) -> usize {
-        self.sessions.state.lock().unwrap().begun
+        self.sessions.state().begun
     }
 
     /// Uploads what somebody refuses who sees all of it.
@@ -166,7 +89,7 @@ impl Left {
         let uploaded = self.upload(self.content()).await.unwrap();
         let before = before as u64;
         assert_eq!(uploaded, Uploaded::Sent { before });
-        let state = self.sessions.state.lock().unwrap();
+        let state = self.sessions.state();
         assert!(state.stored && state.received.as_ref() == Some(&self.bytes));
         assert_eq!(self.kept(), 0);
     }
@@ -212,7 +135,7 @@ async fn what_is_refused_is_given_back_and_not_gone_on_with() {
 #[tokio::test]
 async fn a_registry_that_has_all_of_it_is_not_told_so_before_it_is_looked_at() {
     let left = Left::ours().await;
-    left.sessions.state.lock().unwrap().received = Some(left.bytes.clone());
+    left.sessions.state().received = Some(left.bytes.clone());
     left.is_refused().await;
     assert!(left.server.seen("PUT").is_empty());
 }
@@ -220,7 +143,7 @@ async fn a_registry_that_has_all_of_it_is_not_told_so_before_it_is_looked_at() {
 #[tokio::test]
 async fn what_the_registry_does_not_know_any_more_begins_anew() {
     let left = Left::ours().await;
-    left.sessions.state.lock().unwrap().received = None;
+    left.sessions.state().received = None;
     left.ends_with(0).await;
     assert_eq!(left.begun(), 2);
 }
@@ -239,7 +162,7 @@ async fn other_bytes_than_ours_are_given_back_and_all_is_sent() {
 #[tokio::test]
 async fn a_registry_that_has_more_than_there_is_is_not_believed() {
     let left = Left::ours().await;
-    left.sessions.state.lock().unwrap().boast = SIZE;
+    left.sessions.state().boast = SIZE;
     left.ends_with(0).await;
     assert_eq!(left.begun(), 2);
 }

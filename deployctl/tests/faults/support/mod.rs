@@ -3,6 +3,7 @@
 
 pub(crate) mod memory;
 pub(crate) mod server;
+pub(crate) mod sessions;
 
 use std::time::Duration;
 
