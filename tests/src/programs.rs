@@ -49,21 +49,20 @@ impl Program {
     }
 }
 
+/// What builds the programs with the features that tests have, as tests/run does: another choice would have
+/// other features of what they share, and build all of it once more. There are no examples, but naming them
+/// chooses those features.
+pub const AS_TESTS: &[&str] = &["--workspace", "--bins", "--examples"];
+
 /// The directory that holds the built programs, up to date.
 ///
 /// # Panics
 /// When they do not build; the message is the compiler's.
 pub fn directory() -> &'static Path {
     static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
-    // The whole workspace, as tests/run builds it: choosing packages would choose other features of
-    // shared dependencies, and build all of them a second time.
-    let built = BUILT.get_or_init(|| {
-        let release = is_release()?.then_some("--release");
-        let choice: Vec<&str> = ["--workspace", "--bins"]
-            .into_iter()
-            .chain(release)
-            .collect();
-        build(&choice)
+    let built = BUILT.get_or_init(|| match is_release()? {
+        true => build(&["--release", "--workspace", "--bins"]),
+        false => build(AS_TESTS),
     });
     built.as_ref().unwrap_or_else(|error| panic!("{error:#}"))
 }

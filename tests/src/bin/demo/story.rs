@@ -119,9 +119,7 @@ fn build(printer: &Printer) -> Result<PathBuf> {
     let choice: Vec<&str> = if programs::is_release()? {
         ["--release"].into_iter().chain(packages).collect()
     } else {
-        // As the tests build them: another choice of packages would choose other features of what they share, and
-        // build it all once more.
-        vec!["--workspace", "--bins"]
+        programs::AS_TESTS.to_vec()
     };
     printer.command(&format!("cargo build --locked {}", choice.join(" ")));
     let start = std::time::Instant::now();
