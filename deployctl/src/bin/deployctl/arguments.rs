@@ -1,6 +1,6 @@
 //! What a person may type. Parsed once, by clap, into the types of the library.
 
-use std::{path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::FalseyValueParser};
 use deploy_spec::{
@@ -8,7 +8,8 @@ use deploy_spec::{
     Version, arguments::Given, media_type::Compression,
 };
 use deployctl::{client::Address, ops::ReleaseName};
-use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
+
+use crate::moment::Moment;
 
 /// Pushes, composes and inspects components and configurations in an OCI registry.
 ///
@@ -299,45 +300,6 @@ pub(crate) struct Audit {
     pub(crate) n: usize,
 }
 
-/// A point in time, or so long before now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    At(Timestamp),
-    Ago(SignedDuration),
-}
-
-impl Moment {
-    /// Returns the point in time.
-    pub(crate) fn before(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::At(time) => time,
-            Self::Ago(length) => now.checked_sub(length).unwrap_or(Timestamp::MIN),
-        }
-    }
-}
-
-impl FromStr for Moment {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(time) = text.parse() {
-            return Ok(Self::At(time));
-        }
-        let length = text.parse::<Span>().ok();
-        let days = SpanRelativeTo::days_are_24_hours();
-        let length = length.and_then(|span| span.to_duration(days).ok());
-        match length {
-            Some(length) if !length.is_negative() => Ok(Self::Ago(length)),
-            _ => {
-                let text = text.escape_debug();
-                Err(format!(
-                    "`{text}` is no time\nhint: write it as 2026-01-02T03:04:05Z, or as a length of time before now, as 90m or 7d"
-                ))
-            }
-        }
-    }
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Delver {
     /// Component name
@@ -480,26 +442,6 @@ mod tests {
             let arguments = Arguments::try_parse_from(arguments).unwrap();
             assert_eq!(arguments.global.addr.unwrap().0.unwrap().to_string(), "a:1");
             assert_eq!(arguments.global.output, Output::Json);
-        }
-    }
-
-    #[test]
-    fn moments_are_times_or_lengths_of_time() {
-        let now: Timestamp = "2026-01-10T00:00:00Z".parse().unwrap();
-        let rows = [
-            ("24h", "2026-01-09T00:00:00Z"),
-            ("7d", "2026-01-03T00:00:00Z"),
-            ("1h30m", "2026-01-09T22:30:00Z"),
-            ("0s", "2026-01-10T00:00:00Z"),
-            ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
-            ("2026-01-02T03:04:05+01:00", "2026-01-02T02:04:05Z"),
-        ];
-        for (text, expected) in rows {
-            let moment: Moment = text.parse().unwrap();
-            assert_eq!(moment.before(now).to_string(), expected, "{text}");
-        }
-        for text in ["", "yesterday", "-1h", "7", "2026-01-02"] {
-            assert!(text.parse::<Moment>().is_err(), "{text}");
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod commands;
+mod moment;
 mod printer;
 mod progress;
 mod prompt;
