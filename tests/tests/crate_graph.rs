@@ -57,6 +57,11 @@ fn metadata() -> Value {
 
 /// What the package's library and programs are linked with, tests aside.
 fn linked(package: &str, flags: &[&str]) -> BTreeSet<String> {
+    tree(package, "{lib}", flags)
+}
+
+/// The lines of the tree of what the package is linked with, in a format of cargo's.
+fn tree(package: &str, format: &str, flags: &[&str]) -> BTreeSet<String> {
     let answer = Run::new(programs::cargo())
         .args([
             "tree",
@@ -66,7 +71,7 @@ fn linked(package: &str, flags: &[&str]) -> BTreeSet<String> {
             "--prefix",
             "none",
             "--format",
-            "{lib}",
+            format,
             "--package",
             package,
         ])
@@ -177,6 +182,18 @@ fn importers_of_the_toolbox_leave_its_command_line_out() {
             !linked.contains(command_line),
             "the library of deployctl is linked with `{command_line}`"
         );
+    }
+}
+
+/// Without `std`, zlib-rs looks for none of the processor's wider instructions: right, and slow.
+#[test]
+fn gzip_looks_for_what_the_processor_has() {
+    for package in ["deployctl", "deploy-agent", "deploy-from-docker"] {
+        let tree = tree(package, "{lib} {f}", &[]);
+        let mut found = tree.iter().filter_map(|line| line.strip_prefix("zlib_rs "));
+        let features = found.next().unwrap_or_default();
+        let mut features = features.split(',');
+        assert!(features.any(|feature| feature == "std"), "{package}");
     }
 }
 

@@ -1,9 +1,6 @@
 //! A registry that takes a blob in chunks, and cuts the connection in the middle of one.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::server::{Behaviour, Reply, Request};
 use deploy_spec::Digest;
@@ -13,16 +10,7 @@ pub(crate) const CUT: usize = 5 * 1024 * 1024;
 
 /// Knows one session after the other.
 #[derive(Clone, Default)]
-pub(crate) struct Sessions(Arc<Shared>);
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// Whether it cuts the next chunk.
-    cuts: AtomicBool,
-    /// Whether it is so ill that nothing helps: cuts each chunk, and does not say what has come.
-    ill: AtomicBool,
-}
+pub(crate) struct Sessions(Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(crate) struct State {
@@ -34,40 +22,40 @@ pub(crate) struct State {
     pub(crate) boast: usize,
     /// Whether the blob is there.
     pub(crate) stored: bool,
+    /// Whether it cuts the next chunk.
+    cuts: bool,
+    /// Whether it is so ill that nothing helps: cuts each chunk, and does not say what has come.
+    ill: bool,
 }
 
 impl Sessions {
     /// Returns one that cuts the first chunk, and no other.
     pub(crate) fn cutting_once() -> Self {
         let sessions = Self::default();
-        sessions.0.cuts.store(true, Ordering::SeqCst);
+        sessions.state().cuts = true;
         sessions
     }
 
     /// Returns one with which no upload ends before it is [healed](Self::heal).
     pub(crate) fn ill() -> Self {
         let sessions = Self::default();
-        sessions.0.ill.store(true, Ordering::SeqCst);
+        sessions.state().ill = true;
         sessions
     }
 
     pub(crate) fn heal(&self) {
-        self.0.ill.store(false, Ordering::SeqCst);
+        self.state().ill = false;
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap()
-    }
-
-    fn is_ill(&self) -> bool {
-        self.0.ill.load(Ordering::SeqCst)
+        self.0.lock().unwrap()
     }
 }
 
 impl Behaviour for Sessions {
     fn takes(&self, head: &Request) -> Option<usize> {
-        let cuts =
-            head.method == "PATCH" && (self.is_ill() || self.0.cuts.swap(false, Ordering::SeqCst));
+        let mut state = self.state();
+        let cuts = head.method == "PATCH" && (state.ill || std::mem::take(&mut state.cuts));
         cuts.then_some(CUT)
     }
 
@@ -89,7 +77,7 @@ impl Behaviour for Sessions {
                 state.received = None;
                 return Reply::new(204);
             }
-            "GET" if self.is_ill() => return Reply::new(503),
+            "GET" if state.ill => return Reply::new(503),
             _ => {}
         }
         let received = state.received.as_mut().unwrap();
