@@ -109,7 +109,7 @@ pub(crate) enum Lack {
     },
     /// A later statement was accepted before.
     #[error(
-        "it was signed as a rollback at {time:.0}, and what was accepted last was signed at {accepted:.0}\nhint: `deployctl sign -rollback` signs it anew"
+        "it was signed as a rollback at {time}, and what was accepted last was signed at {accepted}\nhint: `deployctl sign -rollback` signs it anew"
     )]
     Earlier {
         /// The time of its statement.

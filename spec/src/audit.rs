@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::Digest;
+use crate::{Digest, time::whole_microseconds};
 
 /// Where the log is read.
 pub const PATH: &str = "/v2/_deploytools/audit";
@@ -145,11 +145,6 @@ impl Entry {
             id: self.id.clone(),
         }
     }
-}
-
-/// Returns the time without what is below a microsecond.
-pub fn whole_microseconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_microsecond(time.as_microsecond()).expect("the microsecond of a time is one")
 }
 
 /// Where a line stands among others.

@@ -20,6 +20,7 @@ pub mod range;
 pub mod release;
 pub mod scope;
 pub mod signature;
+pub mod time;
 
 pub use component::ComponentVersion;
 pub use digest::{Algorithm, Digest, Hasher};

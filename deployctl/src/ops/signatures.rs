@@ -6,6 +6,7 @@ use deploy_spec::{
     Channel, ConfigurationName, Descriptor, Digest, Fingerprint, Outline, Reference, ReleaseNumber,
     Tag, annotation,
     signature::{NAMESPACE, Purpose, Signature, Statement},
+    time::whole_microseconds,
 };
 use jiff::Timestamp;
 
@@ -103,13 +104,12 @@ impl Sealing {
         number: Option<ReleaseNumber>,
         purpose: Purpose,
     ) -> Result<Signed, OpsError> {
-        let seconds = Timestamp::from_second((self.clock)().as_second());
         let statement = Statement {
             repository: repository.name().clone(),
             release: subject.digest.clone(),
             number,
             purpose,
-            time: seconds.expect("the second of a time is one"),
+            time: whole_microseconds((self.clock)()),
         };
         let bytes = statement.to_bytes();
         let armored = self.signer.sign(NAMESPACE, &bytes).await?;

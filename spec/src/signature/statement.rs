@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::STATEMENT_MAX;
-use crate::{Digest, ReleaseNumber, RepositoryName, json};
+use crate::{Digest, ReleaseNumber, RepositoryName, json, time::whole_microseconds};
 
 /// The version of the document that is written, and the only one that is read.
 const VERSION: u64 = 1;
@@ -33,7 +33,8 @@ pub struct Statement {
     pub number: Option<ReleaseNumber>,
     /// What for.
     pub purpose: Purpose,
-    /// When, to the second, by the clock of whoever signed.
+    /// When, to the microsecond, by the clock of whoever signed: a script may go back within the
+    /// second in which it went forward.
     pub time: Timestamp,
 }
 
@@ -74,14 +75,13 @@ struct Versioned {
 impl Statement {
     /// Returns the very bytes that are signed. Equal statements give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let seconds = Timestamp::from_second(self.time.as_second());
         json::canonical(&Document {
             version: VERSION,
             repository: self.repository.clone(),
             release: self.release.clone(),
             number: self.number,
             purpose: self.purpose,
-            time: seconds.expect("the second of a time is one"),
+            time: whole_microseconds(self.time),
         })
     }
 
@@ -133,14 +133,14 @@ mod tests {
             release: Digest::sha256(b""),
             number: ReleaseNumber::new(3),
             purpose: Purpose::Release,
-            time: "2026-01-02T03:04:05.678Z".parse().unwrap(),
+            time: "2026-01-02T03:04:05.678901234Z".parse().unwrap(),
         }
     }
 
     #[test]
     fn bytes_are_these() {
         let bytes = example().to_bytes();
-        let text = r#"{"number":"v3","purpose":"release","release":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","repository":"acme/prod/configs/project1","time":"2026-01-02T03:04:05Z","version":1}"#;
+        let text = r#"{"number":"v3","purpose":"release","release":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","repository":"acme/prod/configs/project1","time":"2026-01-02T03:04:05.678901Z","version":1}"#;
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), text);
         let parsed = Statement::parse(&bytes).unwrap();
         assert_eq!(parsed.to_bytes(), bytes);
@@ -189,12 +189,12 @@ mod tests {
         #[test]
         fn parse_is_the_inverse_of_to_bytes(
             number in proptest::option::of(1u64..),
-            second in 0i64..4_000_000_000,
+            microsecond in 0i64..4_000_000_000_000_000,
         ) {
             let statement = Statement {
                 number: number.and_then(ReleaseNumber::new),
                 purpose: if number.is_some() { Purpose::Release } else { Purpose::Rollback },
-                time: Timestamp::from_second(second).unwrap(),
+                time: Timestamp::from_microsecond(microsecond).unwrap(),
                 ..example()
             };
             prop_assert_eq!(Statement::parse(&statement.to_bytes()).unwrap(), statement);
