@@ -6,13 +6,17 @@
 //! script, which is run again for a release unless the journal says that it had succeeded.
 
 use std::{
-    fs, io,
+    error::Error,
+    fs, io, iter,
     sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use deploy_spec::{ConfigurationName, Release, media_type::Compression};
-use deployctl::archive::{ArchiveError, LayerSource, UnpackOptions, unpack};
+use deployctl::{
+    archive::{ArchiveError, LayerSource, UnpackOptions, unpack},
+    report::Report,
+};
 use jiff::Timestamp;
 use layers::Growers;
 use tokio::{sync::Mutex, time::sleep};
@@ -422,14 +426,9 @@ pub(crate) fn one_line(text: &str) -> String {
 }
 
 /// Returns an error with its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    one_line(&text)
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = iter::successors(Some(error), |&error| error.source());
+    one_line(&Report::new(causes).to_string())
 }
 
 #[cfg(test)]

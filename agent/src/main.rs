@@ -18,6 +18,7 @@ use deploy_agent::{
     Asked, Extra, Fetching, Host, Plan, Planning, Pruned, Pruning, Signal, Signals, Status, Stop,
     Verified, Verifying, machine::Exit,
 };
+use deployctl::report::Report;
 use serde::Serialize;
 
 use arguments::Arguments;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            log::complain(&format!("{error:#}"));
+            log::complain(&Report::new(error.chain()).to_string());
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,10 @@
 //! Where releases and their layers come from. `deployer` and `runner` know nothing else of
 //! registries.
 
-use std::{error::Error, future::Future, io, path::Path, time::Duration};
+use std::{error::Error, future::Future, io, iter, path::Path, time::Duration};
 
 use deploy_spec::{Descriptor, Digest, signature::Signature};
-use deployctl::client::Progress;
+use deployctl::{client::Progress, report::Report};
 
 use crate::{layout::LayoutSource, registry::RegistrySource};
 
@@ -38,22 +38,22 @@ pub struct SourceError {
 
 impl SourceError {
     /// Returns the error that reads as `error` does.
-    pub fn new(error: impl Error) -> Self {
-        let mut message = error.to_string();
-        let mut storage_full = false;
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message = format!("{message}: {error}");
-            storage_full |= error.downcast_ref::<io::Error>().is_some_and(|error| {
+    pub fn new(error: impl Error + 'static) -> Self {
+        let causes = || {
+            iter::successors(Some(&error as &(dyn Error + 'static)), |&error| {
+                error.source()
+            })
+        };
+        let storage_full = causes().any(|error| {
+            error.downcast_ref::<io::Error>().is_some_and(|error| {
                 matches!(
                     error.kind(),
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
                 )
-            });
-            cause = error.source();
-        }
+            })
+        });
         Self {
-            message,
+            message: Report::new(causes()).to_string(),
             storage_full,
             retry_after: None,
         }

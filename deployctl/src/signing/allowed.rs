@@ -30,7 +30,7 @@ pub enum SignersError {
         source: io::Error,
     },
     /// A line of it is wrong, and then the others do not count either.
-    #[error("cannot use the allowed signers of `{}`: {source}", path.display())]
+    #[error("cannot use the allowed signers of `{}`", path.display())]
     Line {
         /// The file.
         path: PathBuf,
