@@ -235,6 +235,25 @@ async fn a_registry_without_long_poll_is_told_from_one_with() {
     assert!(matches!(watched, Watched::Changed(manifest) if manifest.digest == digest));
 }
 
+/// Docker's schema 1: what it was signed with stands in it, and its digest is of the rest.
+#[tokio::test]
+async fn a_signed_manifest_comes_as_what_it_is() {
+    const SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    let bytes = br#"{"schemaVersion":1,"fsLayers":[],"signatures":[]}"#;
+    let server = Server::start(|_: &Request| {
+        let digest = Digest::sha256(b"the rest").to_string();
+        Reply::new(200)
+            .header("Content-Type", SIGNED)
+            .header("Docker-Content-Digest", &digest)
+            .body(*bytes)
+    });
+    let repository = repository(&server.address);
+    let manifest = repository.manifest(&"v1".parse().unwrap()).await.unwrap();
+    let manifest = manifest.unwrap();
+    assert_eq!(manifest.media_type, SIGNED);
+    assert_eq!(manifest.digest, Digest::sha256(bytes));
+}
+
 #[tokio::test]
 async fn a_pinned_key_is_the_one_that_is_trusted() {
     let certificate = include_bytes!("../fixtures/certificate.der").to_vec();
