@@ -241,7 +241,7 @@ impl Gatekeeper {
         let expires = expires.map_err(|_| LoginError::Nonce)?;
         let signature = SshSig::from_pem(signature).map_err(|_| LoginError::NoSignature)?;
         let signer = ssh_login::signer(&signature).ok_or(LoginError::NoSignature)?;
-        let key = self.key(&signer).ok_or(LoginError::Wrong)?;
+        let key = self.key(&signer).ok_or(LoginError::Unknown)?;
         ssh_login::prove(&key, statement, &signature, now)?;
         Ok((Subject::Key(signer), expires))
     }

@@ -24,6 +24,9 @@ pub enum LoginError {
     /// It is no signature, or one for another purpose.
     #[error("it is no SSH signature for this purpose")]
     NoSignature,
+    /// It was made by a key that is in no file.
+    #[error("nobody here has that key")]
+    Unknown,
     /// It was made by another key, or of other words.
     #[error("it was not made by that key of these words")]
     Wrong,
