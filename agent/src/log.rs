@@ -14,6 +14,8 @@ pub(crate) fn start(verbose: bool) {
     };
     let targets = Targets::new()
         .with_default(LevelFilter::WARN)
+        // What it refuses comes back as an error, which says more and is logged once.
+        .with_target("rustls_platform_verifier", LevelFilter::OFF)
         .with_targets([("deploy_agent", own), ("deployctl", own), ("script", own)]);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)

@@ -426,6 +426,7 @@ fn what_is_not_right_is_refused_and_said() {
     // Nobody vouches for the certificate, so the message says what to trust.
     let message = listed(&place, &["-addr", &format!("https://{address}")]);
     assert!(message.contains(&format!("-fp {fingerprint}")), "{message}");
+    assert!(message.contains("`: no authority that"), "{message}");
     // No secret in the clear, unless somebody says so.
     let message = listed(&place, &["-key", "jane"]);
     assert!(
@@ -446,6 +447,10 @@ fn what_is_not_right_is_refused_and_said() {
     let message = listed(&place, &["-fp", &fingerprint, "-key", "jane"]);
     assert!(message.contains("may be read by others"), "{message}");
     place.desk.run("chmod").args(["600", "jane"]).ok();
+    // Whoever proved himself is not asked to do so.
+    let denied = ["addconf", "-name", "image2", "-layer", "base:v1"];
+    let denied = place.pinned("web1", &denied).code(1).stderr;
+    assert!(denied.contains("does not allow it"), "{denied}");
     // Another key in its place.
     place.registry.kill();
     std::fs::remove_file(place.registry.directory().join("host_key")).unwrap();

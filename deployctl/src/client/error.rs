@@ -60,7 +60,8 @@ pub enum ClientError {
     },
     /// The registry wants to know who is asking, and the credentials do not satisfy it.
     #[error(
-        "cannot {operation}: `{registry}` asks for authentication{}{}",
+        "cannot {operation}: `{registry}` {}{}{}",
+        answer_to(*anonymous),
         reason_suffix(reason),
         login_hint(*anonymous)
     )]
@@ -220,6 +221,14 @@ fn reason_suffix(reason: &str) -> String {
     }
 }
 
+/// Who has proved himself is not asked to do so: he may not do what he wants to.
+fn answer_to(anonymous: bool) -> &'static str {
+    match anonymous {
+        true => "asks for authentication",
+        false => "does not allow it",
+    }
+}
+
 fn login_hint(anonymous: bool) -> &'static str {
     match anonymous {
         true => "\nhint: name an SSH key with -key, or log in with `deployctl login`",
@@ -243,16 +252,15 @@ pub(super) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let io = cause.downcast_ref::<io::Error>();
-    let wrapped = io.and_then(io::Error::get_ref);
-    if let Some(rustls::Error::General(reason)) = wrapped
-        .and_then(|error| error.downcast_ref())
-        .or_else(|| cause.downcast_ref())
-    {
+    // An I/O error gives out the source of what it wraps, and so hides that one.
+    while let Some(wrapped) = cause.downcast_ref().and_then(io::Error::get_ref) {
+        cause = wrapped;
+    }
+    if let Some(rustls::Error::General(reason)) = cause.downcast_ref() {
         // Our own words.
         return reason.clone();
     }
-    match io {
+    match cause.downcast_ref::<io::Error>() {
         // Without the number that the system's text carries behind it.
         Some(error) => match error.raw_os_error() {
             Some(_) => error.kind().to_string(),

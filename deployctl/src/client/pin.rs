@@ -54,12 +54,21 @@ impl ServerCertVerifier for Vouched {
         let verified =
             self.0
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        verified.map_err(|error| match (&error, of_certificate(end_entity)) {
-            (Error::InvalidCertificate(reason), Ok(found)) => Error::General(format!(
-                "no authority that this machine trusts vouches for its certificate ({reason:?}); its key has fingerprint `{found}`\n\
-                 hint: if that is what the registry logs when it starts, trust it with -fp {found}, or in DEPLOYCTL_FINGERPRINT"
-            )),
-            _ => error,
+        verified.map_err(|error| {
+            let Error::InvalidCertificate(reason) = &error else {
+                return error;
+            };
+            let how = match of_certificate(end_entity) {
+                Ok(found) => format!(
+                    "; its key has fingerprint `{found}`\n\
+                     hint: if that is what the registry logs when it starts, trust it with -fp {found}, or in DEPLOYCTL_FINGERPRINT"
+                ),
+                // A certificate of somebody else's, which no registry of ours logs.
+                Err(_) => "\nhint: name the authority's own certificate in SSL_CERT_FILE".to_owned(),
+            };
+            Error::General(format!(
+                "no authority that this machine trusts vouches for its certificate ({reason}){how}"
+            ))
         })
     }
 
