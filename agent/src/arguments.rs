@@ -4,7 +4,10 @@ use std::{ffi::OsString, num::NonZeroU64, path::PathBuf, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use deploy_spec::{Channel, ConfigurationName, Fingerprint, Prefix, arguments::bytes};
+use deploy_spec::{
+    Channel, ConfigurationName, Fingerprint, Prefix,
+    arguments::{Given, bytes},
+};
 
 use crate::{
     exposition::Place,
@@ -37,8 +40,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = ".")]
     pub(crate) dir: PathBuf,
     /// Fingerprint of the registry's key, SHA256:…, as the registry logs it
-    #[arg(long)]
-    pub(crate) fp: Option<Fingerprint>,
+    #[arg(long, env = "DEPLOYCTL_FINGERPRINT", hide_env_values = true)]
+    pub(crate) fp: Option<Given<Fingerprint>>,
     /// SSH key to prove who this host is where the registry asks for it: a private key without a
     /// passphrase, or one that the ssh-agent keeps
     #[arg(long, value_name = "FILE")]

@@ -26,7 +26,8 @@ pub(crate) fn source(
     let mirrors = arguments.mirrors.iter();
     let mirrors = mirrors.map(|mirror| open(&mirror.origin, mirror.fingerprint));
     let mirrors = mirrors.collect::<Result<_>>()?;
-    Ok(Mirrored::new(open(&arguments.addr, arguments.fp)?, mirrors))
+    let fingerprint = arguments.fp.as_ref().and_then(|given| given.0);
+    Ok(Mirrored::new(open(&arguments.addr, fingerprint)?, mirrors))
 }
 
 fn origin_source(

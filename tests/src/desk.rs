@@ -218,7 +218,8 @@ impl Desk {
             .args(self.agent_arguments(configuration, host, script))
             .args(flags)
             .current_dir(self.home())
-            .env("HOME", self.home());
+            .env("HOME", self.home())
+            .env_remove("DEPLOYCTL_FINGERPRINT");
         Server::start(command, self.path(&format!("{host}.log")))
             .unwrap_or_else(|error| panic!("{error:#}"))
     }

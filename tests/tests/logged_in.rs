@@ -412,6 +412,19 @@ fn a_host_deploys_with_its_own_key() {
     let answer = once("stranger").code(1);
     assert!(answer.stderr.contains("does not take key"), "{answer:?}");
     once("web1").ok();
+    // The environment says as well whom to trust.
+    let pinned = |fingerprint: &str| {
+        let run = place.desk.agent_once("image", "other", &script);
+        run.args(["-key", "web1"])
+            .env("DEPLOYCTL_FINGERPRINT", fingerprint)
+    };
+    let another = "SHA256:zPy7elP5hNcnQlTKNwJoZpx4ZeLHaaFEnoREiS1+pQI";
+    let answer = pinned(another).code(1);
+    assert!(
+        answer.stderr.contains("its key has fingerprint"),
+        "{answer:?}"
+    );
+    pinned(&fingerprint).ok();
     assert_eq!(Tree::of(place.desk.current("host")).paths(), ["file"]);
 }
 
