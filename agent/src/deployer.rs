@@ -7,7 +7,7 @@
 
 use std::{
     error::Error,
-    fs, io, iter,
+    fs, io,
     sync::{Arc, Mutex as Guarded, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -427,8 +427,7 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// Returns an error with its causes in one line.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let causes = iter::successors(Some(error), |&error| error.source());
-    one_line(&Report::new(causes).to_string())
+    one_line(&Report::new(error).to_string())
 }
 
 #[cfg(test)]

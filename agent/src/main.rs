@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            log::complain(&Report::new(error.chain()).to_string());
+            log::complain(&Report::new(error.as_ref()).to_string());
             ExitCode::FAILURE
         }
     }

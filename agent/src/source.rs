@@ -1,10 +1,13 @@
 //! Where releases and their layers come from. `deployer` and `runner` know nothing else of
 //! registries.
 
-use std::{error::Error, future::Future, io, iter, path::Path, time::Duration};
+use std::{error::Error, future::Future, io, path::Path, time::Duration};
 
 use deploy_spec::{Descriptor, Digest, signature::Signature};
-use deployctl::{client::Progress, report::Report};
+use deployctl::{
+    client::Progress,
+    report::{Report, causes},
+};
 
 use crate::{layout::LayoutSource, registry::RegistrySource};
 
@@ -39,12 +42,7 @@ pub struct SourceError {
 impl SourceError {
     /// Returns the error that reads as `error` does.
     pub fn new(error: impl Error + 'static) -> Self {
-        let causes = || {
-            iter::successors(Some(&error as &(dyn Error + 'static)), |&error| {
-                error.source()
-            })
-        };
-        let storage_full = causes().any(|error| {
+        let storage_full = causes(&error).any(|error| {
             error.downcast_ref::<io::Error>().is_some_and(|error| {
                 matches!(
                     error.kind(),
@@ -53,7 +51,7 @@ impl SourceError {
             })
         });
         Self {
-            message: Report::new(causes()).to_string(),
+            message: Report::new(&error).to_string(),
             storage_full,
             retry_after: None,
         }

@@ -1,7 +1,7 @@
 //! A failure as people read it: one line with its causes, and a hint below. For the programs, which
 //! print it.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, iter};
 
 /// A failure in one line. Displayed with its hint in a line of its own, where it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,12 +13,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the report of an error and its causes, outermost first. The outermost hint counts,
-    /// and a cause that the line says already is not repeated.
-    pub fn new<'a>(chain: impl Iterator<Item = &'a (dyn Error + 'static)>) -> Self {
+    /// Returns the report of an error and its [causes]. The outermost hint counts, and a cause that
+    /// the line says already is not repeated.
+    pub fn new(error: &(dyn Error + 'static)) -> Self {
         let mut line = String::new();
         let mut hint = None;
-        for cause in chain {
+        for cause in causes(error) {
             let text = cause.to_string();
             let (what, advice) = match text.split_once("\nhint: ") {
                 Some((what, advice)) => (what, Some(advice)),
@@ -67,6 +67,13 @@ impl fmt::Display for Report {
             None => Ok(()),
         }
     }
+}
+
+/// Returns an error and what caused it, outermost first.
+pub fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source())
 }
 
 /// Returns text with what a terminal would obey shown instead.
@@ -129,9 +136,7 @@ mod tests {
         ];
         for (texts, expected) in table {
             let error = chain(texts).unwrap();
-            let first: &(dyn Error + 'static) = &*error;
-            let causes = std::iter::successors(Some(first), |&cause| cause.source());
-            assert_eq!(Report::new(causes).to_string(), expected);
+            assert_eq!(Report::new(&*error).to_string(), expected);
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
 /// Prints why the verb failed, in one line with its causes, and a hint below it where one of
 /// them has one.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    complain(&Report::new(error.chain()));
+    complain(&Report::new(error.as_ref()));
     match error.is::<UsageError>() {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,

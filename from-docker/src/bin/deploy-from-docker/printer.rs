@@ -244,7 +244,7 @@ pub(crate) fn text(text: &str) -> io::Result<()> {
 
 /// Prints why the import failed.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    complain(&Report::new(error.chain()));
+    complain(&Report::new(error.as_ref()));
     match error.is::<UsageError>() {
         true => ExitCode::from(2),
         false => ExitCode::FAILURE,
