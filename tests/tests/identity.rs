@@ -29,6 +29,10 @@ fn keys() -> (Desk, String) {
 /// A certificate authority and the certificates that it gives out, as OpenSSL makes them.
 struct Authority<'a>(&'a Desk);
 
+/// Kinds of keys, as `openssl req` is told them.
+const P256: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+const RSA: &[&str] = &["rsa:2048"];
+
 impl Authority<'_> {
     fn create(desk: &Desk) -> Authority<'_> {
         Self::create_as(desk, "ca")
@@ -36,14 +40,6 @@ impl Authority<'_> {
 
     fn create_as<'a>(desk: &'a Desk, name: &str) -> Authority<'a> {
         let [key, certificate] = ["key", "crt"].map(|kind| format!("{name}.{kind}"));
-        let new = [
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ];
         let files = [
             "-nodes",
             "-keyout",
@@ -53,24 +49,18 @@ impl Authority<'_> {
             "-subj",
             "/CN=authority",
         ];
-        desk.run("openssl").args(new).args(files).ok();
+        let new = desk.run("openssl").args(["req", "-x509", "-newkey"]);
+        new.args(P256).args(files).ok();
         Authority(desk)
     }
 
-    /// Makes a certificate for `localhost` with a new key. Each file is replaced as a whole, the key first.
-    fn issue(&self, name: &str) {
+    /// Makes a certificate for `localhost` with a new key of a kind. Each file is replaced as a whole, the key first.
+    fn issue(&self, name: &str, kind: &[&str]) {
         let Self(desk) = self;
-        let new = [
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-        ];
         let subject = format!("/CN={name}");
+        let new = desk.run("openssl").args(["req", "-newkey"]).args(kind);
         let files = ["-keyout", "new.key", "-out", "new.csr", "-subj", &subject];
-        desk.run("openssl").args(new).args(files).ok();
+        new.arg("-nodes").args(files).ok();
         desk.write("names", "subjectAltName=DNS:localhost\n");
         let sign = [
             "x509", "-req", "-in", "new.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
@@ -119,7 +109,7 @@ fn the_key_of_a_registry_is_made_once_and_is_what_ssh_keygen_says() {
 fn a_certificate_of_an_authority_is_served_and_read_again_when_it_changes() {
     let (desk, operators) = keys();
     let authority = Authority::create(&desk);
-    authority.issue("first");
+    authority.issue("first", P256);
     let [certificate, key] = ["tls.crt", "tls.key"].map(|name| desk.path(name));
     let registry = Registry::start_with(&[
         "-opauth",
@@ -156,10 +146,17 @@ fn a_certificate_of_an_authority_is_served_and_read_again_when_it_changes() {
         !refused.succeeded() && refused.stderr.contains("-fp SHA256:"),
         "{refused}"
     );
-    authority.issue("second");
+    authority.issue("second", RSA);
     wait::until_true("the new certificate is served", || {
         curl(&[]).contains("CN = second")
     });
+    // A key that no registry of ours makes has no fingerprint to pin.
+    let refused = list("other.crt");
+    assert!(
+        !refused.succeeded() && refused.stderr.contains("in SSL_CERT_FILE"),
+        "{refused}"
+    );
+    assert!(!refused.stderr.contains("-fp"), "{refused}");
     // What is of no use changes nothing.
     desk.write("tls.crt", "no certificate\n");
     wait::until_true("the log says so", || {

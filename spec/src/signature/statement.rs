@@ -147,6 +147,16 @@ mod tests {
         assert_eq!(parsed.number, ReleaseNumber::new(3));
     }
 
+    /// Times were once kept to the second.
+    #[test]
+    fn a_time_in_seconds_is_read_too() {
+        let text = String::from_utf8(example().to_bytes()).unwrap();
+        let seconds = text.replace(".678901Z", "Z");
+        assert_ne!(seconds, text);
+        let parsed = Statement::parse(seconds.as_bytes()).unwrap();
+        assert_eq!(parsed.to_bytes(), seconds.as_bytes());
+    }
+
     #[test]
     fn only_what_is_understood_to_the_letter_is_read() {
         let text = String::from_utf8(example().to_bytes()).unwrap();
