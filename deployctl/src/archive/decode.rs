@@ -2,26 +2,21 @@
 //! within the limits. `reader` parses what comes out.
 
 use std::{
-    io::{self, BufReader, Chain, Cursor, Read},
+    io::{self, BufRead, Read},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use deploy_spec::{Algorithm, Digest, Hasher, media_type::Compression};
-use flate2::bufread::MultiGzDecoder;
+use deploy_spec::{Algorithm, Digest, media_type::Compression};
 
 use super::{
     ArchiveError, LimitKind, Limits,
-    measure::{Counter, MeasuringReader},
+    decompress::{Decoder, Stored},
+    measure::MeasuringReader,
 };
 
-/// How much is read at once: large enough that system calls vanish beside the hashing.
-const BUFFER: usize = 128 << 10;
-/// The window that decoders must support (RFC 8878 §3.1.1.1.2 recommends 8 MiB; `--long`
-/// makes 128 MiB): more is refused, since it is memory that the archive asks for.
-const ZSTD_WINDOW_LOG: u32 = 27;
 /// Archives that people take for tar archives, by their first bytes.
 const OTHER_FORMATS: [(&[u8], &str); 5] = [
     (b"\xfd7zXZ\0", "xz"),
@@ -30,14 +25,6 @@ const OTHER_FORMATS: [(&[u8], &str); 5] = [
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"\x04\x22\x4d\x18", "lz4"),
 ];
-
-type Source<R> = BufReader<Chain<Cursor<Vec<u8>>, MeasuringReader<R>>>;
-
-enum Decoder<R: Read> {
-    None(Box<Source<R>>),
-    Gzip(Box<MultiGzDecoder<Source<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Source<R>>>),
-}
 
 /// Counts the uncompressed bytes of all layers together. Clones count as one.
 #[derive(Clone, Debug, Default)]
@@ -65,11 +52,8 @@ pub(super) struct Measured {
 
 /// Reads the uncompressed bytes of a layer: every gzip member, every zstd frame.
 pub(super) struct Content<R: Read> {
-    decoder: Decoder<R>,
-    hasher: Hasher,
-    wanted: Wanted,
-    packed: Counter,
-    unpacked: u64,
+    reader: MeasuringReader<Decoder<R>>,
+    position: u64,
     total: Total,
     limits: Limits,
 }
@@ -83,42 +67,25 @@ impl<R: Read> Content<R> {
         limits: Limits,
         total: Total,
     ) -> Result<Self, ArchiveError> {
-        let mut input = MeasuringReader::new(input, wanted.digest);
-        let packed = input.counter();
-        let mut first = Vec::new();
-        (&mut input)
-            .take(6)
-            .read_to_end(&mut first)
-            .map_err(ArchiveError::Read)?;
+        let mut source = MeasuringReader::new(input, wanted.digest);
+        let first = source.fill_buf().map_err(ArchiveError::Read)?;
         if first.is_empty() {
             return Err(ArchiveError::Empty);
         }
-        let compression = Compression::sniff(&first);
         if let Some((_, name)) = OTHER_FORMATS
             .iter()
             .find(|(magic, _)| first.starts_with(magic))
         {
             return Err(ArchiveError::NotATar(format!("it is {name}")));
         }
-        let source = BufReader::with_capacity(BUFFER, Cursor::new(first).chain(input));
-        let decoder = match compression {
-            Compression::None => Decoder::None(Box::new(source)),
-            Compression::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(source))),
-            Compression::Zstd => {
-                let mut decoder =
-                    zstd::stream::read::Decoder::with_buffer(source).map_err(ArchiveError::Read)?;
-                decoder
-                    .window_log_max(ZSTD_WINDOW_LOG)
-                    .map_err(ArchiveError::Read)?;
-                Decoder::Zstd(Box::new(decoder))
-            }
-        };
+        let compression = Compression::sniff(first);
+        // The same bytes and the same algorithm give the same digest.
+        let is_known = compression == Compression::None && wanted.digest == Some(wanted.diff_id);
+        let decoder = Decoder::new(source, compression).map_err(ArchiveError::Read)?;
+        let reader = MeasuringReader::new(decoder, (!is_known).then_some(wanted.diff_id));
         Ok(Self {
-            decoder,
-            hasher: Hasher::new(wanted.diff_id),
-            wanted,
-            packed,
-            unpacked: 0,
+            reader,
+            position: 0,
             total,
             limits,
         })
@@ -126,7 +93,7 @@ impl<R: Read> Content<R> {
 
     /// Returns how many uncompressed bytes have been read.
     pub(super) fn position(&self) -> u64 {
-        self.unpacked
+        self.position
     }
 
     /// Fills `buffer` as far as there are bytes; fewer mean the end.
@@ -134,78 +101,91 @@ impl<R: Read> Content<R> {
     /// `entry` is named in the error when a limit is passed.
     pub(super) fn fill(&mut self, buffer: &mut [u8], entry: &[u8]) -> Result<usize, ArchiveError> {
         let mut filled = 0;
-        while filled < buffer.len() {
-            let result = match &mut self.decoder {
-                Decoder::None(reader) => reader.read(&mut buffer[filled..]),
-                Decoder::Gzip(reader) => reader.read(&mut buffer[filled..]),
-                Decoder::Zstd(reader) => reader.read(&mut buffer[filled..]),
-            };
-            match result {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        if self.hashes_twice() {
-            self.hasher.update(&buffer[..filled]);
-        }
-        self.unpacked += filled as u64;
-        let total = self.total.0.fetch_add(filled as u64, Ordering::Relaxed) + filled as u64;
-        self.check(total, entry)?;
+        self.each(buffer.len() as u64, entry, |ready| {
+            buffer[filled..][..ready.len()].copy_from_slice(ready);
+            filled += ready.len();
+        })?;
         Ok(filled)
+    }
+
+    /// Reads `length` bytes, as far as there are any, and returns how many it was.
+    pub(super) fn pass_over(&mut self, length: u64, entry: &[u8]) -> Result<u64, ArchiveError> {
+        self.each(length, entry, |_| {})
     }
 
     /// Reads to the end of all members and frames and returns how many of the bytes left were
     /// not zero; padding is zeros.
     pub(super) fn drain(&mut self) -> Result<u64, ArchiveError> {
-        let mut buffer = vec![0; BUFFER];
         let mut other = 0;
-        loop {
-            let count = self.fill(&mut buffer, b"(after the end)")?;
-            other += buffer[..count].iter().filter(|byte| **byte != 0).count() as u64;
-            if count < buffer.len() {
-                return Ok(other);
+        self.each(u64::MAX, b"(after the end)", |ready| {
+            other += ready.iter().filter(|byte| **byte != 0).count() as u64;
+        })?;
+        Ok(other)
+    }
+
+    /// Shows the next `length` bytes, as far as there are any, and returns how many it was.
+    fn each(
+        &mut self,
+        length: u64,
+        entry: &[u8],
+        mut show: impl FnMut(&[u8]),
+    ) -> Result<u64, ArchiveError> {
+        let mut left = length;
+        while left > 0 {
+            let ready = match self.reader.fill_buf() {
+                Ok(ready) => ready,
+                Err(error) => return Err(self.failed(error)),
+            };
+            if ready.is_empty() {
+                break;
             }
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(ready.len());
+            show(&ready[..count]);
+            self.reader.consume(count);
+            left -= count as u64;
+            self.position += count as u64;
+            let total = &self.total.0;
+            let total = total.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
+            self.check(total, entry)?;
         }
+        Ok(length - left)
+    }
+
+    /// Returns how the input is compressed.
+    pub(super) fn compression(&self) -> Compression {
+        self.reader.get_ref().compression()
     }
 
     /// Returns the input and what it proved to be; to be called at the end.
     pub(super) fn finish(self) -> (R, Measured) {
-        let twice = self.hashes_twice();
-        let (compression, source) = match self.decoder {
-            Decoder::None(source) => (Compression::None, *source),
-            Decoder::Gzip(decoder) => (Compression::Gzip, decoder.into_inner()),
-            Decoder::Zstd(decoder) => (Compression::Zstd, decoder.finish()),
-        };
-        let (_, input) = source.into_inner().into_inner();
-        let (input, digest) = input.finish();
-        let diff_id = match &digest {
-            Some(digest) if !twice => digest.clone(),
-            _ => self.hasher.finish(),
-        };
+        let unpacked_size = self.reader.size();
+        let (decoder, diff_id) = self.reader.finish();
+        let (input, stored) = decoder.finish();
+        let diff_id = diff_id.or_else(|| stored.digest.clone());
         let measured = Measured {
-            compression,
-            digest,
-            size: self.packed.get(),
-            diff_id,
-            unpacked_size: self.unpacked,
+            compression: stored.compression,
+            digest: stored.digest,
+            size: stored.size,
+            diff_id: diff_id.expect("the bytes were hashed on one side at least"),
+            unpacked_size,
         };
         (input, measured)
     }
 
-    /// Whether the uncompressed bytes are hashed for themselves: not where they are the same
-    /// bytes and the same algorithm.
-    fn hashes_twice(&self) -> bool {
-        !matches!(self.decoder, Decoder::None(_)) || self.wanted.digest != Some(self.wanted.diff_id)
+    /// Reads the input to its end, without decompressing what is left of it.
+    pub(super) fn leave(self) -> Result<Stored, ArchiveError> {
+        let (mut decoder, _) = self.reader.finish();
+        decoder.source_mut().drain().map_err(ArchiveError::Read)?;
+        Ok(decoder.finish().1)
     }
 
     fn check(&self, total: u64, entry: &[u8]) -> Result<(), ArchiveError> {
         let limits = &self.limits;
+        let packed = self.reader.get_ref().source().size();
         let passed = if total > limits.bytes {
             Some((LimitKind::Bytes, limits.bytes))
-        } else if self.unpacked > limits.ratio_floor
-            && self.unpacked > self.packed.get().saturating_mul(limits.ratio)
+        } else if self.position > limits.ratio_floor
+            && self.position > packed.saturating_mul(limits.ratio)
         {
             Some((LimitKind::Ratio, limits.ratio))
         } else {
@@ -223,16 +203,16 @@ impl<R: Read> Content<R> {
 
     /// Tells a cut-off archive, a damaged one, and a disk that cannot be read apart.
     fn failed(&self, error: io::Error) -> ArchiveError {
-        let compressed = !matches!(self.decoder, Decoder::None(_));
-        if error.raw_os_error().is_some() || !compressed {
+        let is_compressed = self.compression() != Compression::None;
+        if error.raw_os_error().is_some() || !is_compressed {
             ArchiveError::Read(error)
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
             ArchiveError::Truncated {
-                position: self.unpacked,
+                position: self.position,
             }
         } else {
             ArchiveError::Damaged {
-                position: self.unpacked,
+                position: self.position,
                 reason: error.to_string(),
             }
         }

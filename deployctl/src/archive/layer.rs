@@ -1,12 +1,9 @@
 //! Reads one layer to its end: its entries to whoever merges them, the content of its files to
 //! whoever writes it, and at last what the whole proved to be. Threads of `plan` call it.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use deploy_spec::{Algorithm, Digest};
@@ -205,7 +202,7 @@ impl OpenLayer {
     fn check_digest(&mut self) -> Result<(), ArchiveError> {
         self.file.rewind();
         let mut reader = MeasuringReader::new(&mut self.file, Some(self.source.digest.algorithm()));
-        io::copy(&mut reader, &mut io::sink()).map_err(ArchiveError::Read)?;
+        reader.drain().map_err(ArchiveError::Read)?;
         let (_, found) = reader.finish();
         match found {
             Some(found) if found != self.source.digest => Err(ArchiveError::Digest {

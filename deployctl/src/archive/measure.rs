@@ -1,32 +1,21 @@
 //! Readers and writers that count and hash what passes. The ends of every pipe of `archive`.
 
-use std::{
-    cell::Cell,
-    io::{self, Read, Write},
-    rc::Rc,
-};
+use std::io::{self, BufRead, ErrorKind, Read, Write};
 
 use deploy_spec::{Algorithm, Digest, Hasher};
 
-/// Counts the bytes that passed; shared between a pipe's end and its middle.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counter(Rc<Cell<u64>>);
+use super::hashing::{Chunk, ChunkHasher};
 
-impl Counter {
-    pub(super) fn get(&self) -> u64 {
-        self.0.get()
-    }
-
-    fn add(&self, count: usize) {
-        self.0.set(self.0.get() + count as u64);
-    }
-}
-
-/// Hashes and counts what is read through it.
+/// Reads in large chunks, hashes and counts what is read.
 pub(super) struct MeasuringReader<R> {
     inner: R,
-    hasher: Option<Hasher>,
-    counter: Counter,
+    hasher: Option<ChunkHasher>,
+    chunk: Chunk,
+    /// How much of the chunk was consumed.
+    consumed: usize,
+    /// Why the chunk is the last one.
+    failure: Option<io::Error>,
+    size: u64,
 }
 
 impl<R: Read> MeasuringReader<R> {
@@ -34,29 +23,101 @@ impl<R: Read> MeasuringReader<R> {
     pub(super) fn new(inner: R, algorithm: Option<Algorithm>) -> Self {
         Self {
             inner,
-            hasher: algorithm.map(Hasher::new),
-            counter: Counter::default(),
+            hasher: algorithm.map(|algorithm| ChunkHasher::new(Hasher::new(algorithm))),
+            chunk: Chunk::empty(),
+            consumed: 0,
+            failure: None,
+            size: 0,
         }
     }
 
-    /// Returns a view of the count that moves on with the reading.
-    pub(super) fn counter(&self) -> Counter {
-        self.counter.clone()
+    /// Returns what is read from.
+    pub(super) fn get_ref(&self) -> &R {
+        &self.inner
+    }
+
+    /// Returns how many bytes were read from it, consumed or not.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads to the end.
+    pub(super) fn drain(&mut self) -> io::Result<()> {
+        loop {
+            let ready = self.fill_buf()?.len();
+            if ready == 0 {
+                return Ok(());
+            }
+            self.consume(ready);
+        }
     }
 
     /// Returns what was read from, and the digest of what was read.
-    pub(super) fn finish(self) -> (R, Option<Digest>) {
-        (self.inner, self.hasher.map(Hasher::finish))
+    pub(super) fn finish(mut self) -> (R, Option<Digest>) {
+        self.hash();
+        (self.inner, self.hasher.map(ChunkHasher::finish))
+    }
+
+    /// Has the chunk hashed and leaves an empty one.
+    fn hash(&mut self) {
+        if self.chunk.length > 0
+            && let Some(hasher) = &mut self.hasher
+        {
+            // No bytes, so nothing is allocated.
+            let unused = Chunk {
+                bytes: Vec::new(),
+                length: 0,
+            };
+            self.chunk = hasher.take(std::mem::replace(&mut self.chunk, unused));
+        }
+        self.chunk.length = 0;
+        self.consumed = 0;
+    }
+
+    /// Fills the chunk, as far as there are bytes.
+    fn refill(&mut self) -> io::Result<()> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        self.hash();
+        let Chunk { bytes, length } = &mut self.chunk;
+        while *length < bytes.len() {
+            match self.inner.read(&mut bytes[*length..]) {
+                Ok(0) => break,
+                Ok(count) => *length += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if *length == 0 => return Err(error),
+                // What came before it is read first.
+                Err(error) => {
+                    self.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        self.size += *length as u64;
+        Ok(())
+    }
+}
+
+impl<R: Read> BufRead for MeasuringReader<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.consumed == self.chunk.length {
+            self.refill()?;
+        }
+        Ok(&self.chunk.bytes[self.consumed..self.chunk.length])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.consumed += count;
     }
 }
 
 impl<R: Read> Read for MeasuringReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buffer[..count]);
-        }
-        self.counter.add(count);
+        let ready = self.fill_buf()?;
+        let count = ready.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&ready[..count]);
+        self.consume(count);
         Ok(count)
     }
 }

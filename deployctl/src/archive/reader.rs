@@ -3,6 +3,8 @@
 
 use std::io::Read;
 
+use deploy_spec::media_type::Compression;
+
 use super::{
     ArchiveError, LimitKind, Limits, Rule,
     decode::Content,
@@ -91,6 +93,16 @@ impl<R: Read> TarReader<R> {
             count: 0,
             marked: false,
         }
+    }
+
+    /// Returns how the archive is compressed.
+    pub(super) fn compression(&self) -> Compression {
+        self.content.compression()
+    }
+
+    /// Returns what is read from.
+    pub(super) fn into_content(self) -> Content<R> {
+        self.content
     }
 
     /// Returns how many entries have been returned.
@@ -334,13 +346,17 @@ impl<R: Read> TarReader<R> {
     }
 
     fn skip_rest(&mut self) -> Result<(), ArchiveError> {
-        let mut buffer = [0; 16 << 10];
-        while self.read(&mut buffer)? > 0 {}
+        let passed = self.content.pass_over(self.remaining, &self.name)?;
+        self.remaining -= passed;
+        if self.remaining > 0 {
+            return Err(ArchiveError::Truncated {
+                position: self.content.position(),
+            });
+        }
         // Some writers leave out the padding after the very last file, as they leave out the
         // end; nothing of the content is missing then.
-        let padding =
-            usize::try_from(std::mem::take(&mut self.padding)).expect("less than a block");
-        self.content.fill(&mut buffer[..padding], &self.name)?;
+        let padding = std::mem::take(&mut self.padding);
+        self.content.pass_over(padding, &self.name)?;
         Ok(())
     }
 }
