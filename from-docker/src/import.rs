@@ -7,6 +7,7 @@ use deploy_spec::{
     Channel, ConfigurationName, Digest, LayerReference, ReleaseLayer, media_type::Compression,
 };
 use deployctl::{
+    archive::Depth,
     client::Progress,
     ops::{ImageLayer, ImportedImage, ImportedLayer, Outcome, PlannedLayer, Project},
 };
@@ -31,6 +32,8 @@ pub struct Request {
     pub recompress: Option<Compression>,
     /// Whether the image's layers become one, compressed with gzip unless said otherwise.
     pub flatten: bool,
+    /// How far into large layers is looked before they are sent.
+    pub depth: Depth,
     /// A directory for layers that are made anew, and for those that they are made of.
     pub scratch: PathBuf,
 }
@@ -66,6 +69,7 @@ pub struct Plan {
     pub left_out: u64,
     channel: Channel,
     reason: Option<String>,
+    depth: Depth,
     image: SourceImage,
 }
 
@@ -137,6 +141,7 @@ impl Plan {
             left_out,
             channel: request.channel.clone(),
             reason: request.reason.clone(),
+            depth: request.depth,
             image,
         })
     }
@@ -158,7 +163,9 @@ impl Plan {
         project: &Project,
         progress: impl Fn(usize) -> Progress,
     ) -> Result<Imported, ImportError> {
-        let layers = project.import_layers(&self.layers, progress).await?;
+        let layers = project
+            .import_layers(&self.layers, self.depth, progress)
+            .await?;
         let own = layers.iter().map(|imported| imported.layer.clone());
         let image = ImportedImage {
             layers: own.chain(self.on_top.iter().cloned()).collect(),

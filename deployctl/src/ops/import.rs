@@ -5,16 +5,14 @@
 //! versions of components, then the release, and the channel last. What fails before its end
 //! leaves content that nothing names, and the next import goes on with it.
 
+mod checking;
 mod planning;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::collections::BTreeMap;
 
 use deploy_spec::{
-    Algorithm, Channel, ComponentVersion, ConfigurationName, Digest, LayerReference, ReleaseLayer,
-    annotation, component::Layer, release::Image,
+    Channel, ComponentVersion, ConfigurationName, LayerReference, ReleaseLayer, annotation,
+    component::Layer, release::Image,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -26,13 +24,12 @@ use super::{
     version::PARALLEL,
 };
 use crate::{
-    archive::{self, ArchiveError, Inspected},
-    client::{Check, ClientError, Content, Progress, Repository, Uploaded},
+    archive::{ArchiveError, Depth, Known},
+    client::{ClientError, Content, Progress, Repository, Uploaded},
 };
 
 /// How many layers move at once.
 const LAYERS: usize = 4;
-
 /// What may differ between two imports of one image from two places.
 const ORIGIN: [&str; 3] = [
     annotation::BASE_NAME,
@@ -123,10 +120,12 @@ impl Project {
     /// Brings the layers of an image into the registry, several at once, and then makes their
     /// component versions, in this order. Idempotent.
     ///
-    /// What is sent is checked as it passes: its digest, that it is a tar archive to its end, and
-    /// that its uncompressed bytes are those that the image says. The last bytes of what is not
-    /// are never sent. What the registry has already is taken at its word; hosts verify what
-    /// they unpack.
+    /// What is sent is checked as it passes: its digest, that it is a tar archive, and that its
+    /// uncompressed bytes are those that the image says. The last bytes of what is not are never
+    /// sent. Into compressed layers of more than 16 MiB is looked to this `depth` only, unless
+    /// nothing says what their uncompressed bytes should be. What is not looked at, and what the
+    /// registry has already, is taken at the image's word, and no component version repeats it;
+    /// hosts verify what they unpack.
     ///
     /// `progress` gives out who is told of the layer at an index.
     ///
@@ -136,6 +135,7 @@ impl Project {
     pub async fn import_layers(
         &self,
         planned: &[PlannedLayer],
+        depth: Depth,
         progress: impl Fn(usize) -> Progress,
     ) -> Result<Vec<ImportedLayer>, OpsError> {
         // What is there once the rest is comes second.
@@ -148,7 +148,10 @@ impl Project {
             let mut layers = stream::iter(round)
                 .map(|(index, planned)| {
                     let (planned, progress) = (planned.clone(), progress(index));
-                    async move { Ok::<_, OpsError>((index, self.bring(planned, &progress).await?)) }
+                    async move {
+                        let brought = self.bring(planned, depth, &progress).await?;
+                        Ok::<_, OpsError>((index, brought))
+                    }
                 })
                 .buffer_unordered(LAYERS);
             while let Some((index, layer)) = layers.try_next().await? {
@@ -167,8 +170,9 @@ impl Project {
     async fn bring(
         &self,
         planned: PlannedLayer,
+        depth: Depth,
         progress: &Progress,
-    ) -> Result<(Uploaded, Option<Inspected>), OpsError> {
+    ) -> Result<(Uploaded, Option<Known>), OpsError> {
         let layer = &planned.layer.layer;
         let repository = self.component(&planned.layer.reference.component);
         let mounted = match &planned.standing {
@@ -191,48 +195,37 @@ impl Project {
             let source = ArchiveError::Empty;
             return Err(OpsError::Archive { what, source });
         }
-        let (check, inspected) = check(layer.clone());
+        let (check, known) = checking::check(layer.clone(), depth);
         let content = Content::Checked {
             content: Box::new(planned.layer.content.clone()),
             check,
         };
         let uploaded = repository.upload(&layer.digest, &content, progress).await;
         let uploaded = uploaded.map_err(|error| refusal(error, what))?;
-        Ok((uploaded, inspected.get().cloned()))
+        Ok((uploaded, known.get().cloned()))
     }
 
     async fn publish(
         &self,
         planned: PlannedLayer,
-        (uploaded, inspected): (Uploaded, Option<Inspected>),
+        (uploaded, known): (Uploaded, Option<Known>),
     ) -> Result<ImportedLayer, OpsError> {
         let ImageLayer {
             reference, layer, ..
         } = planned.layer;
+        let said = (layer.diff_id.clone(), layer.unpacked_size);
         let (version, created) = match planned.standing {
             Standing::Version(mut version) => {
-                let known = version.layer.diff_id.take();
-                version.layer.diff_id = known.or(layer.diff_id);
                 version.layer.media_type = layer.media_type;
                 (*version, false)
             }
             _ => {
-                let layer = match inspected {
-                    // Its bytes say how it is compressed, whatever the image said.
-                    Some(inspected) => Layer {
-                        media_type: inspected.compression.layer_media_type().to_owned(),
-                        diff_id: Some(inspected.diff_id),
-                        unpacked_size: Some(inspected.unpacked_size),
-                        ..layer
-                    },
-                    None => layer,
-                };
                 let version = ComponentVersion {
                     component: reference.component.clone(),
                     version: reference.version.clone(),
                     created: Some(self.now()),
                     revision: None,
-                    layer,
+                    layer: checking::proved(layer, known),
                 };
                 let repository = self.component(&reference.component);
                 match put_version(&repository, &version).await? {
@@ -249,8 +242,8 @@ impl Project {
                 digest: version.layer.digest,
                 size: version.layer.size,
                 media_type: version.layer.media_type,
-                diff_id: version.layer.diff_id,
-                unpacked_size: version.layer.unpacked_size,
+                diff_id: version.layer.diff_id.or(said.0),
+                unpacked_size: version.layer.unpacked_size.or(said.1),
             },
             uploaded,
             created,
@@ -315,38 +308,6 @@ fn beside_origin(
 ) -> impl Iterator<Item = (&String, &String)> {
     let all = annotations.iter();
     all.filter(|(key, _)| !ORIGIN.contains(&key.as_str()))
-}
-
-/// Returns the check that bytes are a layer, and where it leaves what it found.
-fn check(layer: Layer) -> (Check, Arc<OnceLock<Inspected>>) {
-    let found = Arc::new(OnceLock::new());
-    let noted = found.clone();
-    let check = Check::new(move |passing| {
-        let diff_id = layer.diff_id.as_ref();
-        let diff_id = diff_id.map_or(Algorithm::Sha256, Digest::algorithm);
-        let inspected = archive::inspect_known(passing, layer.digest.algorithm(), diff_id)?;
-        verify(&layer, &inspected)?;
-        // Nobody else sets it.
-        drop(noted.set(inspected));
-        Ok(())
-    });
-    (check, found)
-}
-
-fn verify(layer: &Layer, inspected: &Inspected) -> Result<(), ArchiveError> {
-    if inspected.digest != layer.digest {
-        return Err(ArchiveError::Digest {
-            expected: layer.digest.clone(),
-            found: inspected.digest.clone(),
-        });
-    }
-    match &layer.diff_id {
-        Some(expected) if *expected != inspected.diff_id => Err(ArchiveError::DiffId {
-            expected: expected.clone(),
-            found: inspected.diff_id.clone(),
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// Tells content that was refused from a registry that refuses.

@@ -15,6 +15,7 @@ mod peers;
 mod refused;
 mod sources;
 mod unit;
+mod verified;
 
 use deploy_tests::command::Run;
 use deploy_tests::desk::Desk;

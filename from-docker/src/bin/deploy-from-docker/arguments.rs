@@ -120,6 +120,10 @@ pub(crate) struct Import {
     /// otherwise
     #[arg(long)]
     pub(crate) flatten: bool,
+    /// Decompress large layers too before their last bytes are sent, to be sure that they are what
+    /// the image says. Otherwise that is done with layers of up to 16 MiB, and hosts do it with all
+    #[arg(long)]
+    pub(crate) verify_layers: bool,
     /// Say what would be made and how many bytes would move, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -16,6 +16,7 @@ use deploy_from_docker::{
     source::{Surroundings, Wanted as WantedPlatform},
 };
 use deployctl::{
+    archive::Depth,
     client::{Address, Registry, Secret},
     connect::{self, Connection, Wanted},
     ops::{Project, architecture},
@@ -126,6 +127,10 @@ pub(crate) fn request(arguments: &Import) -> Request {
         reason: arguments.reason.clone(),
         recompress: arguments.recompress.map(Into::into),
         flatten: arguments.flatten,
+        depth: match arguments.verify_layers {
+            true => Depth::End,
+            false => Depth::Beginning,
+        },
         scratch: env::temp_dir(),
     }
 }
