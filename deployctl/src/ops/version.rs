@@ -1,15 +1,17 @@
 //! Component versions as they are stored: found, and proved to be usable as a layer.
 
+use std::io::Read;
+
 use deploy_spec::{
-    ComponentName, ComponentVersion, LayerReference, Reference, ReleaseLayer, Tag, Version,
-    component::Layer,
+    Algorithm, ComponentName, ComponentVersion, LayerReference, Reference, ReleaseLayer, Tag,
+    Version, component::Layer,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::{OpsError, Project};
 use crate::{
-    archive::{self, ArchiveError, Inspected},
+    archive::{self, ArchiveError, Depth, Inspected},
     client::{ClientError, Repository},
 };
 
@@ -87,7 +89,8 @@ impl Project {
     /// Returns a component version as a layer of a release.
     ///
     /// What the manifest of another client does not say (the digest of the uncompressed
-    /// archive) or may say wrongly (the compression) is read from the archive itself.
+    /// archive) or may say wrongly (the compression) is read from the archive itself, and so is what
+    /// an import left open. Archives that hosts unpack are taken, with an end mark or without.
     pub(super) async fn layer(&self, reference: &LayerReference) -> Result<ReleaseLayer, OpsError> {
         let Some(version) = self.find_version(reference).await? else {
             return Err(self.unknown_version(reference).await);
@@ -116,11 +119,16 @@ impl Project {
             });
         }
         let repository = self.component(&reference.component);
-        let found = inspect_blob(&repository, &layer, &reference.to_string()).await?;
+        let bytes = blob_reader(&repository, &layer);
+        let algorithm = layer.digest.algorithm();
+        let look = move || archive::inspect_known(bytes, algorithm, Algorithm::Sha256, Depth::End);
+        let found = tokio::task::spawn_blocking(look).await?;
+        let found = found.map_err(|error| read_failure(error, &reference.to_string()))?;
+        let uncompressed = found.uncompressed.expect("it was looked at to its end");
         Ok(Layer {
             media_type: found.compression.layer_media_type().to_owned(),
-            diff_id: Some(found.diff_id),
-            unpacked_size: Some(found.unpacked_size),
+            diff_id: Some(uncompressed.diff_id),
+            unpacked_size: Some(uncompressed.size),
             ..layer
         })
     }
@@ -132,13 +140,18 @@ pub(super) async fn inspect_blob(
     layer: &Layer,
     what: &str,
 ) -> Result<Inspected, OpsError> {
+    let bytes = blob_reader(repository, layer);
+    let inspected = tokio::task::spawn_blocking(move || archive::inspect(bytes)).await?;
+    inspected.map_err(|error| read_failure(error, what))
+}
+
+/// Returns the bytes of a layer, to be read on a blocking thread.
+fn blob_reader(repository: &Repository, layer: &Layer) -> impl Read + Send + use<> {
     let pieces = repository
         .blob(&layer.digest, Some(layer.size))
         .into_stream();
     let pieces = Box::pin(pieces.map_err(std::io::Error::other));
-    let bytes = SyncIoBridge::new(StreamReader::new(pieces));
-    let inspected = tokio::task::spawn_blocking(move || archive::inspect(bytes)).await?;
-    inspected.map_err(|error| read_failure(error, what))
+    SyncIoBridge::new(StreamReader::new(pieces))
 }
 
 /// Tells a broken connection from a broken archive.
