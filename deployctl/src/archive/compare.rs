@@ -26,8 +26,8 @@ use super::{
     describe::ContentHasher,
     extended::Extended,
     metadata::{MODE_BITS, has_time},
-    plan::parallelism,
     survivors::Place,
+    threads::parallelism,
     tree::Attributes,
 };
 

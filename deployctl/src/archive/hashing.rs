@@ -8,7 +8,7 @@ use std::{
 
 use deploy_spec::{Digest, Hasher};
 
-use super::plan::parallelism;
+use super::threads::parallelism;
 
 /// The size of a chunk: large enough that system calls and handing it over vanish beside the
 /// hashing, small enough to stay in a processor's cache.

@@ -23,8 +23,8 @@ use super::{
     full::explain,
     incoming::{Incoming, Taken},
     metadata::Metadata,
-    plan::parallelism,
     survivors::{Place, PlannedFile, Survivors},
+    threads::parallelism,
 };
 
 /// Of a directory while it is filled: nobody else looks into a half-made tree.

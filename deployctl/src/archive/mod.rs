@@ -58,6 +58,7 @@ mod survivors;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tree;
 mod unpack;
 mod walk;

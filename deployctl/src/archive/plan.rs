@@ -21,6 +21,7 @@ use super::{
     growing::LayerFile,
     layer::{Message, OpenLayer, Reading},
     survivors::Survivors,
+    threads::parallelism,
     tree::Tree,
 };
 
@@ -230,9 +231,4 @@ impl Merging<'_> {
         }
         Err(ArchiveError::Interrupted)
     }
-}
-
-/// Returns how many threads do something at once.
-pub(super) fn parallelism() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -20,10 +20,10 @@ use super::{
     incoming::{ContentId, Incoming},
     materialise::Materialising,
     metadata::Metadata,
-    plan::parallelism,
     rules::Rules,
     sandbox::{Walls, confine},
     takeover::Earlier,
+    threads::parallelism,
     writers::{Batches, Queue},
 };
 
