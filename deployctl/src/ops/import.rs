@@ -213,7 +213,8 @@ impl Project {
         let ImageLayer {
             reference, layer, ..
         } = planned.layer;
-        let said = (layer.diff_id.clone(), layer.unpacked_size);
+        // A release takes the image's word for what no version of a component repeats.
+        let (diff_id, unpacked_size) = (layer.diff_id.clone(), layer.unpacked_size);
         let (version, created) = match planned.standing {
             Standing::Version(mut version) => {
                 version.layer.media_type = layer.media_type;
@@ -242,8 +243,8 @@ impl Project {
                 digest: version.layer.digest,
                 size: version.layer.size,
                 media_type: version.layer.media_type,
-                diff_id: version.layer.diff_id.or(said.0),
-                unpacked_size: version.layer.unpacked_size.or(said.1),
+                diff_id: version.layer.diff_id.or(diff_id),
+                unpacked_size: version.layer.unpacked_size.or(unpacked_size),
             },
             uploaded,
             created,

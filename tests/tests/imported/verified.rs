@@ -9,7 +9,7 @@ use deploy_tests::tree::Tree;
 use serde_json::{Value, json};
 
 use crate::image::{Image, Stored, descriptor, put_blob};
-use crate::{import, importer, release};
+use crate::{contents, import, importer, release};
 
 const DIFF_ID: &str = "dev.deploytools.diff-id";
 
@@ -99,6 +99,39 @@ fn what_an_image_says_of_a_large_layer_is_verified_where_that_is_asked_for() {
     assert_eq!(config["rootfs"]["diff_ids"], json!(true_image.diff_ids()));
     desk.agent_once("composed", "composed", &script).ok();
     assert_eq!(Tree::of(desk.current("composed")).paths(), ["file"]);
+}
+
+#[test]
+fn nothing_is_said_of_a_layer_that_was_mounted() {
+    let registry = Registry::start();
+    let desk = Desk::at(registry.address());
+    let truth = Image::example();
+    let lie = Image {
+        layers: (0..4)
+            .map(|_| Archive::new().file("other", "").tar())
+            .collect(),
+        ..Image::example()
+    };
+    // The configuration of one image, the layers of another.
+    let (mut blobs, config) = (truth.blobs(Stored::Gzip), lie.config_bytes());
+    let mut manifest: Value = serde_json::from_slice(&blobs[0]).unwrap();
+    manifest["config"] = descriptor("application/vnd.oci.image.config.v1+json", &config);
+    blobs.push(config);
+    for blob in &blobs[1..] {
+        oci::push_blob(desk.address(), "team/app", blob).unwrap();
+    }
+    oci::push_manifest(desk.address(), "team/app", "1", &manifest).unwrap();
+    let source = format!("docker://{}/team/app:1", desk.address());
+    let made = import(&desk, [&*source, "-name", "lie"]);
+    assert_eq!(contents(&made), ["mounted"; 4]);
+    assert_eq!(said(&desk, &made)[DIFF_ID], Value::Null);
+    let script = desk.script("deploy.sh", "true");
+    desk.agent_once("lie", "lie", &script).code(1);
+    // So the lie does not stand in the way of the image that the layers are from.
+    truth.layout(&desk, "truth", Stored::Gzip);
+    let made = import(&desk, ["oci:truth", "-name", "truth"]);
+    assert_eq!(contents(&made), ["there"; 4]);
+    desk.agent_once("truth", "truth", &script).ok();
 }
 
 #[test]
