@@ -35,6 +35,11 @@ enum Stage {
         way: mpsc::Sender<Bytes>,
         task: JoinHandle<Result<(), Refusal>>,
     },
+    /// It has been shown all, or has seen enough.
+    Deciding {
+        task: JoinHandle<Result<(), Refusal>>,
+        took_all: bool,
+    },
     Content,
     /// The reason was told to whoever sent first.
     Refused,
@@ -85,7 +90,6 @@ impl Check {
                     .min(usize::try_from(known).unwrap_or(usize::MAX)),
             );
             if !fresh.is_empty() {
-                state.seen += fresh.len() as u64;
                 state.show(fresh).await?;
             }
         } else {
@@ -102,6 +106,8 @@ impl Check {
     }
 }
 
+/// An upload that breaks off drops these futures wherever they wait: what they were about to do is
+/// done by the next one then.
 impl State {
     async fn show(&mut self, piece: Bytes) -> Result<(), ClientError> {
         if let Stage::Waiting(_) = self.stage {
@@ -117,29 +123,36 @@ impl State {
             let task = tokio::task::spawn_blocking(move || look(passing));
             self.stage = Stage::Looking { way, task };
         }
-        match &self.stage {
-            Stage::Looking { way, .. } => match way.send(piece).await {
-                Ok(()) => Ok(()),
-                // It has seen enough.
-                Err(_) => self.decide().await,
-            },
-            _ => Err(refused(None)),
+        if let Stage::Looking { way, .. } = &self.stage
+            && let Ok(place) = way.reserve().await
+        {
+            // Seen is what nobody has to show again.
+            self.seen += piece.len() as u64;
+            place.send(piece);
+            return Ok(());
         }
+        // It has seen enough.
+        self.decide().await
     }
 
     /// Waits for the decision.
     async fn decide(&mut self) -> Result<(), ClientError> {
-        if let Stage::Content = self.stage {
-            return Ok(());
+        if let Stage::Looking { way, .. } = &self.stage {
+            // An empty piece is the end; one that goes without it is a broken upload.
+            let place = way.reserve().await.ok();
+            let took_all = place.map(|place| place.send(Bytes::new())).is_some();
+            if let Stage::Looking { task, .. } = std::mem::replace(&mut self.stage, Stage::Refused)
+            {
+                self.stage = Stage::Deciding { task, took_all };
+            }
         }
-        let stage = std::mem::replace(&mut self.stage, Stage::Refused);
-        let Stage::Looking { way, task } = stage else {
-            return Err(refused(None));
+        let (decision, took_all) = match &mut self.stage {
+            Stage::Content => return Ok(()),
+            Stage::Deciding { task, took_all } => (task.await, *took_all),
+            _ => return Err(refused(None)),
         };
-        // An empty piece is the end; one that goes without it is a broken upload.
-        let took_all = way.send(Bytes::new()).await.is_ok();
-        drop(way);
-        match task.await {
+        self.stage = Stage::Refused;
+        match decision {
             Ok(Ok(())) if took_all => {
                 self.stage = Stage::Content;
                 Ok(())
@@ -231,6 +244,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_lost_where_an_upload_breaks_off_as_it_waits() {
+        // At the first piece that finds no room, and at the decision.
+        for pieces in [&["a", "b", "c", "d", "e", "f"][..], &["abcdef"]] {
+            let (go_on, wait) = std::sync::mpsc::channel::<()>();
+            let check = Check::new(move |mut passing| {
+                wait.recv()?;
+                let mut found = String::new();
+                passing.read_to_string(&mut found)?;
+                match found == "abcdef" {
+                    true => Ok(()),
+                    false => Err(found.into()),
+                }
+            });
+            for _ in 0..2 {
+                let mut broken = Box::pin(send(&check, 0, pieces, 6));
+                assert!(futures::poll!(&mut broken).is_pending());
+            }
+            go_on.send(()).unwrap();
+            assert_eq!(send(&check, 0, pieces, 6).await.unwrap(), "abcdef");
+        }
+    }
+
+    #[tokio::test]
     async fn the_last_piece_of_what_is_refused_does_not_pass() {
         let check = check(b"abcdef");
         assert_eq!(send(&check, 0, &["abx"], 6).await.unwrap(), "abx");
@@ -250,6 +286,9 @@ mod tests {
         let mut result = Ok(String::new());
         for start in 0..10 {
             result = send(&early, start, &["a"], 10).await;
+            if result.is_err() {
+                break;
+            }
         }
         assert_eq!(result.unwrap_err(), "it was refused before");
     }

@@ -71,9 +71,20 @@ impl Repository {
     /// Tells the registry that nothing will come. Whether it listens makes no difference: it
     /// lets go of forgotten sessions by itself.
     pub(super) async fn cancel(&self, digest: &Digest, session: Session) {
-        let call = self.session_call(digest, Method::DELETE, session.location);
-        if let Err(error) = self.transport.send(call).await {
-            tracing::debug!(%error, "the unused upload session stays");
+        let policy = &self.transport.policy;
+        for failed in 1..=policy.attempts {
+            let call = self.session_call(digest, Method::DELETE, session.location.clone());
+            match self.transport.send(call).await {
+                // A request that broke off may still be at it.
+                Ok(response) if response.status() == StatusCode::CONFLICT => {
+                    tokio::time::sleep(policy.delay(failed)).await;
+                }
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "the unused upload session stays");
+                    return;
+                }
+            }
         }
     }
 

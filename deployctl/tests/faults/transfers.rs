@@ -1,17 +1,21 @@
 //! Blobs over connections that break: downloads and uploads that go on where they were.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io::Read as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use super::support::{
     repository,
-    server::{Reply, Request, Server},
+    server::{Behaviour, Reply, Request, Server},
     sessions::{CUT, Sessions},
 };
 use deploy_spec::Digest;
-use deployctl::client::{ClientError, Content, Progress, Uploaded};
+use deployctl::client::{Check, ClientError, Content, Progress, Uploaded};
 
 fn content(length: usize) -> Vec<u8> {
     let mut value = 1_u32;
@@ -175,6 +179,67 @@ async fn an_upload_goes_on_where_the_connection_broke() {
         Some(&*format!("{CUT}-{last}"))
     );
     assert_eq!(server.seen("POST").len(), 1);
+}
+
+/// Tells when it is asked how far an upload is.
+struct Asked {
+    sessions: Sessions,
+    way: mpsc::Sender<()>,
+}
+
+impl Behaviour for Asked {
+    fn takes(&self, head: &Request) -> Option<usize> {
+        self.sessions.takes(head)
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        if request.method == "GET" && request.target != "/v2/" {
+            self.way.send(()).ok();
+        }
+        self.sessions.answer(request)
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_a_say_misses_nothing_where_the_connection_breaks() {
+    let bytes = content(20 * 1024 * 1024);
+    let (way, asked) = mpsc::channel();
+    let sessions = Sessions::cutting_once();
+    let server = Server::start(Asked {
+        sessions: sessions.clone(),
+        way,
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("blob");
+    std::fs::write(&path, &bytes).unwrap();
+    let file = Content::File {
+        path,
+        size: bytes.len() as u64,
+    };
+    let seen = Arc::<Mutex<Vec<u8>>>::default();
+    let all = seen.clone();
+    let check = Check::new(move |mut passing| {
+        let mut all = all.lock().unwrap();
+        passing.by_ref().take(CUT as u64).read_to_end(&mut all)?;
+        // So slow that pieces wait to be seen when the connection breaks.
+        asked.recv()?;
+        passing.read_to_end(&mut all)?;
+        Ok(())
+    });
+    let content = Content::Checked {
+        content: Box::new(file),
+        check,
+    };
+    let digest = Digest::sha256(&bytes);
+    let repository = repository(&server.address);
+    let uploaded = repository
+        .upload(&digest, &content, &Progress::none())
+        .await
+        .unwrap();
+    assert_eq!(uploaded, Uploaded::Sent { before: 0 });
+    assert!(sessions.state().received.as_ref() == Some(&bytes));
+    assert!(*seen.lock().unwrap() == bytes);
+    assert_eq!(server.seen("PATCH").len(), 2);
 }
 
 #[tokio::test]

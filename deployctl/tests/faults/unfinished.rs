@@ -133,6 +133,15 @@ async fn what_is_refused_is_given_back_and_not_gone_on_with() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_given_back_once_the_registry_lets_go_of_it() {
+    let left = Left::ours().await;
+    left.sessions.state().busy = 2;
+    left.is_refused().await;
+    assert_eq!(left.server.seen("DELETE").len(), 3);
+    assert!(left.sessions.state().received.is_none());
+}
+
+#[tokio::test]
 async fn a_registry_that_has_all_of_it_is_not_told_so_before_it_is_looked_at() {
     let left = Left::ours().await;
     left.sessions.state().received = Some(left.bytes.clone());

@@ -20,6 +20,8 @@ pub(crate) struct State {
     pub(crate) received: Option<Vec<u8>>,
     /// How many bytes more it says that it has.
     pub(crate) boast: usize,
+    /// How often it says, when a session is given back, that somebody is at it still.
+    pub(crate) busy: usize,
     /// Whether the blob is there.
     pub(crate) stored: bool,
     /// Whether it cuts the next chunk.
@@ -73,6 +75,10 @@ impl Behaviour for Sessions {
                 return Reply::new(202).header("Location", location);
             }
             _ if !is_known => return Reply::new(404),
+            "DELETE" if state.busy > 0 => {
+                state.busy -= 1;
+                return Reply::new(409);
+            }
             "DELETE" => {
                 state.received = None;
                 return Reply::new(204);
