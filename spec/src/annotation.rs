@@ -41,3 +41,8 @@ pub const ORIGIN_TITLE: &str = "dev.deploytools.origin-title";
 pub const ORIGIN_VERSION: &str = "dev.deploytools.origin-version";
 /// On a release made of an image: the authors that the image had; a release has its own.
 pub const ORIGIN_AUTHORS: &str = "dev.deploytools.origin-authors";
+/// On a release made of an image: the reference of the image that this one was built on, as it says;
+/// a release has the image itself there.
+pub const ORIGIN_BASE_NAME: &str = "dev.deploytools.origin-base-name";
+/// On a release made of an image: the digest of the image that this one was built on, as it says.
+pub const ORIGIN_BASE_DIGEST: &str = "dev.deploytools.origin-base-digest";

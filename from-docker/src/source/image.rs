@@ -265,6 +265,8 @@ fn origin(
         annotation::VERSION => Some(annotation::ORIGIN_VERSION.to_owned()),
         annotation::AUTHORS => Some(annotation::ORIGIN_AUTHORS.to_owned()),
         annotation::CREATED => Some(annotation::ORIGIN_CREATED.to_owned()),
+        annotation::BASE_NAME => Some(annotation::ORIGIN_BASE_NAME.to_owned()),
+        annotation::BASE_DIGEST => Some(annotation::ORIGIN_BASE_DIGEST.to_owned()),
         // Of a release that this image was.
         other if WRITTEN_ANEW.contains(&other) => None,
         _ => Some(key),
@@ -296,6 +298,8 @@ mod tests {
             (annotation::VERSION, "1.2"),
             (annotation::CREATED, "then"),
             (annotation::PARENT, "sha256:…"),
+            (annotation::BASE_NAME, "c/d:2"),
+            (annotation::BASE_DIGEST, "sha256:below"),
             ("org.example.a", "b"),
         ];
         let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -304,6 +308,8 @@ mod tests {
         let made = origin(annotations.into(), "docker://a/b:1", &digest, config);
         let digest = digest.to_string();
         let expected = [
+            (annotation::ORIGIN_BASE_DIGEST, "sha256:below"),
+            (annotation::ORIGIN_BASE_NAME, "c/d:2"),
             (annotation::ORIGIN_CREATED, "2026-01-02T03:04:05Z"),
             (annotation::ORIGIN_TITLE, "Title"),
             (annotation::ORIGIN_VERSION, "1.2"),
